@@ -1,0 +1,90 @@
+# Deixis. `make` lists the targets; each sets up what it needs, once.
+#
+#   make test PYTEST_ARGS="-m 'not parity'"     pass arguments to pytest
+#   make setup PYTHON=/path/to/python3.12       choose the interpreter of a new .venv
+#   make setup PIP_FLAGS=                       show what pip does
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format parity clean distclean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+EXTRAS := demo,dev,export
+PIP_FLAGS ?= -qq
+PYTEST_ARGS ?=
+PARITY_DIR ?= tests/parity/fixtures/evp
+
+# The stamp says for which requirements, extras and place .venv is complete.
+# The marker stands beside .venv while it is being built: if it is found, a build was cut off.
+STAMP := $(VENV)/.deixis-stamp
+MARKER := .venv-unfinished
+CAN_MAKE_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make or finish .venv; nothing is installed when it is up to date
+	@set -eu; \
+	key="$$(cat pyproject.toml constraints.txt | cksum) $(EXTRAS) $$(pwd -P)"; \
+	if [ ! -e $(MARKER) ] && [ -x $(PY) ] && [ "$$(cat $(STAMP) 2>/dev/null)" = "$$key" ]; then exit 0; fi; \
+	if [ -e $(MARKER) ] || ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		python='$(PYTHON)'; \
+		for candidate in python3.11 python3.12 python3.10 python3; do \
+			if [ -z "$$python" ] && $$candidate -c '$(CAN_MAKE_VENV)' >/dev/null 2>&1; then python=$$candidate; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "setup: no Python >= 3.10 with venv found; install one or say make setup PYTHON=/path/to/python" >&2; \
+			exit 1; \
+		fi; \
+		echo "setup 1/3: virtual environment in $(VENV) ($$("$$python" --version))"; \
+		touch $(MARKER); \
+		"$$python" -m venv --clear $(VENV); \
+	else \
+		echo "setup 1/3: virtual environment in $(VENV) is there"; \
+		touch $(MARKER); \
+	fi; \
+	rm -f $(STAMP); \
+	{ \
+		echo "setup 2/3: torch (the big one: a minute or more)" && \
+		$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt torch && \
+		echo "setup 3/3: deixis[$(EXTRAS)] and the rest (a minute or more)" && \
+		$(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS)]'; \
+	} || { rm -f $(MARKER); echo "setup: pip failed; the lines above say why, PIP_FLAGS= says more" >&2; exit 1; }; \
+	printf '%s' "$$key" > $(STAMP); \
+	rm -f $(MARKER); \
+	echo "setup: done"
+
+demo: setup ## depth in metres and a mask for a real photograph, into demo-output/
+	@$(VENV)/bin/deixis demo --out demo-output
+
+test: lint ## lint, then every test
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff (rules, format) and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: setup ## rewrite the code as ruff wants it
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+parity: setup ## number by number against the published models (CASE=x.manifest.json for one)
+	@set -eu; failed=0; \
+	for manifest in $(or $(CASE),$(PARITY_DIR)/*.manifest.json); do \
+		if [ ! -f "$$manifest" ]; then \
+			echo "parity: $$manifest: no such file; set PARITY_DIR=folder or CASE=file" >&2; exit 2; \
+		fi; \
+		echo "== $$manifest"; \
+		$(PY) -m tests.parity.evp "$$manifest" "$${manifest%.manifest.json}.npz" || failed=1; \
+	done; \
+	exit $$failed
+
+clean: ## remove what was generated, but for .venv
+	rm -rf build dist demo-output .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV) $(MARKER)

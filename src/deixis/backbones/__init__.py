@@ -1,0 +1,1 @@
+"""Stable Diffusion as a backbone: loading it, and reading features out of it."""

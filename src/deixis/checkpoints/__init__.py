@@ -1,0 +1,1 @@
+"""Official checkpoints into this library and back; the only room that knows foreign key names."""

@@ -1,0 +1,1 @@
+"""What is said about the image: words to vectors, with their provenance."""

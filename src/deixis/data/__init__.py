@@ -1,0 +1,1 @@
+"""Datasets as published, one file each."""

@@ -1,0 +1,80 @@
+"""Referring expressions on the NYU Depth v2 training frames, as a list of annotated objects.
+
+``refer_train.json.gz``: a JSON list; per object ``image`` (path relative to the dataset root), ``expressions``,
+``category`` and ``segmentation`` as uncompressed COCO run-length encoding (column-major).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deixis.errors import InputError
+
+
+@dataclass(frozen=True)
+class ReferredObject:
+    """One object and the expressions that single it out.
+
+    Attributes:
+        frame: index of the labelled frame.
+        category: class name.
+        expressions: at least one.
+        median_depth_m: median depth over the mask [m].
+        segmentation: run-length encoding.
+    """
+
+    frame: int
+    category: str
+    expressions: tuple[str, ...]
+    median_depth_m: float
+    segmentation: dict[str, Any]
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """bool [H, W]."""
+        return decode_rle(self.segmentation)
+
+
+def decode_rle(segmentation: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """Uncompressed COCO run-length encoding (``size`` [H, W], ``counts``, column-major) to bool [H, W].
+
+    Raises:
+        InputError: if the runs do not add up to the size.
+    """
+    height, width = segmentation["size"]
+    counts = np.asarray(segmentation["counts"], dtype=np.int64)
+    if counts.sum() != height * width or (counts < 0).any():
+        raise InputError(
+            "segmentation", f"runs add up to {counts.sum()}, the mask has {height * width} pixels", "repair the file"
+        )
+    values = np.arange(len(counts)) % 2 == 1  # runs alternate, background first
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def objects(root: str | Path) -> list[ReferredObject]:
+    """All objects of ``ROOT/refer_train.json.gz``.
+
+    Raises:
+        InputError: if the file is missing.
+    """
+    path = Path(root) / "refer_train.json.gz"
+    if not path.is_file():
+        raise InputError(root, "has no refer_train.json.gz", "copy it beside official_splits")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = json.load(file)
+    return [
+        ReferredObject(
+            frame=int(Path(row["image"]).stem.removeprefix("rgb_")),
+            category=row["category"],
+            expressions=tuple(row["expressions"]),
+            median_depth_m=float(row["median_depth_m"]),
+            segmentation=row["segmentation"],
+        )
+        for row in rows
+    ]

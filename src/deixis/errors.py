@@ -1,0 +1,40 @@
+"""Errors a user can cause: one line that names the input, the problem and the remedy."""
+
+from __future__ import annotations
+
+
+class DeixisError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Args:
+        subject: what the error is about (a file name, an argument, a model name).
+        problem: what is wrong with it.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, subject: object, problem: str, remedy: str) -> None:
+        self.subject = str(subject)
+        self.problem = problem
+        self.remedy = remedy
+        line = f"{self.subject}: {problem}; {remedy}"
+        super().__init__(" ".join(line.split()))
+
+
+class InputError(DeixisError):
+    """An image or folder that cannot be used."""
+
+
+class UsageError(DeixisError):
+    """An argument, option or call that makes no sense (exit code 2)."""
+
+
+class ModelError(DeixisError):
+    """A model name or folder that cannot be loaded."""
+
+
+class CheckpointError(DeixisError):
+    """A checkpoint that is unsafe, damaged, of another family, or of other shapes."""
+
+
+class KindError(DeixisError):
+    """Metres were asked of a depth map that is not metric."""

@@ -1,0 +1,1 @@
+"""From features to an answer: deconvolution decoder, metric bins, referring mask."""

@@ -1,0 +1,13 @@
+"""Group normalisation for any number of channels."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """GroupNorm with ``groups`` groups, or the most that divide ``channels`` where ``groups`` does not.
+
+    The published widths divide evenly; other token counts (77) and small backbones may not.
+    """
+    return nn.GroupNorm(max(g for g in range(1, groups + 1) if channels % g == 0), channels)

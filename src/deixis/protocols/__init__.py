@@ -1,0 +1,1 @@
+"""The only place that computes a number we report."""

@@ -1,0 +1,44 @@
+"""How protocols average over samples, in one process or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class RowMetric(Metric):
+    """Keeps one row of numbers per sample and reduces them only in ``compute``.
+
+    With the rows at hand a subclass can sum by ``math.fsum``, whose result does not depend on the order: the
+    reported number is bit for bit the same for any number of processes, as long as each sample is given once.
+
+    Args:
+        width: numbers per sample.
+    """
+
+    full_state_update = False
+    rows: list[Tensor] | Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        # Rows are joined end to end, in float64: when a process has no sample, torchmetrics sends an empty
+        # vector of the metric's type in its place, which must match the others in type and dimensions.
+        self.set_dtype(torch.float64)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def append(self, row: Sequence[float]) -> None:
+        """Add one sample's ``width`` numbers."""
+        assert isinstance(self.rows, list)  # a tensor only between torchmetrics' sync and unsync
+        self.rows.append(torch.tensor(row, dtype=torch.float64, device=self.device))
+
+    def columns(self) -> list[list[float]]:
+        """Per number, its values over all samples of all processes (each empty without a sample)."""
+        if not len(self.rows):
+            return [[] for _ in range(self.width)]
+        columns: list[list[float]] = dim_zero_cat(self.rows).view(-1, self.width).T.tolist()
+        return columns

@@ -1,0 +1,245 @@
+"""What comes out: :class:`Depth`, :class:`Mask` and :class:`Answer`, with the words that led to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deixis.errors import KindError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from deixis.camera import Camera
+
+FloatMap = npt.NDArray[np.float32]
+BoolMap = npt.NDArray[np.bool_]
+RGB = npt.NDArray[np.uint8]
+
+DepthKind = Literal["metric", "affine", "disparity"]
+DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "affine", "disparity")
+
+
+@dataclass(frozen=True)
+class Text:
+    """The words behind a prediction and where they came from.
+
+    Attributes:
+        text: the words; empty when an embedding without words was used.
+        provenance: ``user``, ``caption:<model>``, ``class:<name>``, ``aggregate:<dataset>``, ``oracle``
+            or ``empty``.
+    """
+
+    text: str
+    provenance: str
+
+
+@dataclass(frozen=True, eq=False)
+class Depth:
+    """A depth map that knows what its numbers mean.
+
+    Attributes:
+        values: float32 [H, W] of the upright input. ``metric``: planar depth along the optical axis [m];
+            ``affine``: 0 near to 1 far, up to scale and shift; ``disparity``: 1 near to 0 far.
+        kind: what ``values`` are.
+        text: the description the map was conditioned on.
+        model: name or folder of the system.
+        camera: intrinsics of the upright input, when known.
+        seconds: time spent on the forward pass [s].
+    """
+
+    values: FloatMap
+    kind: DepthKind
+    text: Text
+    model: str
+    camera: Camera | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.dtype != np.float32:
+            raise UsageError(
+                "Depth.values",
+                f"has shape {self.values.shape} and type {self.values.dtype}",
+                "pass a float32 array of shape [H, W]",
+            )
+        if self.kind not in DEPTH_KINDS:
+            raise UsageError("Depth.kind", f"is '{self.kind}'", f"use one of {', '.join(DEPTH_KINDS)}")
+
+    @property
+    def unit(self) -> str | None:
+        """``"m"`` for a metric map, None for the relative kinds."""
+        return "m" if self.kind == "metric" else None
+
+    def metres(self) -> FloatMap:
+        """The map in metres, float32 [H, W].
+
+        Raises:
+            KindError: if the map is not metric.
+        """
+        if self.kind != "metric":
+            raise KindError(
+                self.model,
+                f"gives {self.kind} depth, which has no metres",
+                "use a metric model such as evp-depth-mini, or calibrate the map with a known distance",
+            )
+        return self.values
+
+    def colorize(self, *, low: float | None = None, high: float | None = None) -> Image.Image:
+        """The map as a picture [H, W]: near is warm, far is cold, whatever the kind.
+
+        Args:
+            low, high: ends of the colour scale in the map's own unit; robust ends of the map by default.
+        """
+        from deixis import viz
+
+        return viz.colorize_depth(self, low=low, high=high)
+
+    def save(self, out: str | Path, name: str) -> list[Path]:
+        """Write ``name.depth.npy``, ``name.depth.png``, ``name.preview.png`` and ``name.json`` into ``out``.
+
+        Returns the paths written. Each file appears whole or not at all.
+        """
+        from deixis import io
+
+        return io.save_depth(self, Path(out), name)
+
+    def show(self) -> None:
+        """Open the coloured map in the system's picture viewer."""
+        self.colorize().show()
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """The pixels an expression refers to.
+
+    Attributes:
+        mask: bool [H, W] of the upright input; empty when nothing was found.
+        probability: float32 [H, W] in [0, 1], the per-pixel score behind ``mask``.
+        score: confidence in [0, 1]: mean probability inside the mask (peak probability when it is empty).
+        found: whether the expression is taken to have a referent in the image.
+        text: the expression and its provenance.
+        model: name or folder of the system.
+        seconds: time spent on the forward pass [s].
+    """
+
+    mask: BoolMap
+    probability: FloatMap
+    score: float
+    found: bool
+    text: Text
+    model: str
+    seconds: float | None = None
+
+    @property
+    def expression(self) -> str:
+        """The words that were looked for."""
+        return self.text.text
+
+    @property
+    def area(self) -> int:
+        """Number of pixels in the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Half-open bounding box (left, top, right, bottom) [px], None for an empty mask."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        if not len(rows):
+            return None
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Referent:
+    """One thing a question points at, located and measured.
+
+    Attributes:
+        expression: the words, for example ``the red chair``.
+        found: whether it is in the picture.
+        distance_m: ``median``, ``p10`` and ``p90`` of the planar depth over the mask [m]; None if not found.
+        position_m: camera coordinates (x right, y down, z forward) of the referent [m]; None without a
+            focal length or if not found.
+        mask: the pixels.
+    """
+
+    expression: str
+    found: bool
+    distance_m: dict[str, float] | None
+    position_m: tuple[float, float, float] | None
+    mask: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answer to a question about distance.
+
+    Attributes:
+        question: the question as asked.
+        referents: one entry, or two for a comparison, in the order they were named.
+        depth: the depth map of the image.
+        nearer: expression of the nearer of two found referents, None otherwise.
+        gap_m: difference of the two median distances [m], None unless two were found.
+        notes: what the reader should know (for example why there is no position).
+    """
+
+    question: str
+    referents: tuple[Referent, ...]
+    depth: Depth
+    nearer: str | None = None
+    gap_m: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def found(self) -> bool:
+        """Whether every referent was found."""
+        return all(referent.found for referent in self.referents)
+
+    @property
+    def distance_m(self) -> dict[str, float] | None:
+        """Distance of the first referent: ``median``, ``p10``, ``p90`` [m]."""
+        return self.referents[0].distance_m
+
+    @property
+    def position_m(self) -> tuple[float, float, float] | None:
+        """Position of the first referent (x right, y down, z forward) [m]."""
+        return self.referents[0].position_m
+
+    @property
+    def mask(self) -> Mask:
+        """Mask of the first referent."""
+        return self.referents[0].mask
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON-ready values (the contract of ``deixis ask --json``)."""
+        first = self.referents[0]
+        out: dict[str, Any] = {
+            "question": self.question,
+            "referent": first.expression,
+            **_referent_dict(first),
+            "models": {"depth": self.depth.model, "mask": first.mask.model},
+            "text": {
+                "depth": {"text": self.depth.text.text, "provenance": self.depth.text.provenance},
+                "mask": {"text": first.mask.text.text, "provenance": first.mask.text.provenance},
+            },
+            "notes": list(self.notes),
+        }
+        if len(self.referents) > 1:
+            out["found"] = self.found
+            out["referents"] = [{"referent": r.expression, **_referent_dict(r)} for r in self.referents]
+            out["nearer"] = self.nearer
+            out["gap_m"] = self.gap_m
+        return out
+
+
+def _referent_dict(referent: Referent) -> dict[str, Any]:
+    return {
+        "found": referent.found,
+        "distance_m": referent.distance_m,
+        "box": list(referent.mask.box) if referent.found and referent.mask.box else None,
+        "position_m": list(referent.position_m) if referent.position_m else None,
+        "score": referent.mask.score,
+    }
