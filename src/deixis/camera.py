@@ -206,5 +206,8 @@ def _positive(value: object) -> float | None:
     """An EXIF number as a float above 0; None for what is absent, zero, infinite or no number."""
     if not isinstance(value, Real):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except (ZeroDivisionError, OverflowError):  # a rational with denominator 0 in Pillow before 13
+        return None
     return number if math.isfinite(number) and number > 0 else None

@@ -252,13 +252,15 @@ def _to_rgb(image: Image.Image, label: str) -> RGB:
     for rows in _strips(image.height, image.width):
         strip = image.crop((0, rows.start, image.width, rows.stop))
         if strip.mode in _WIDE_GRAY:
-            gray = (np.asarray(strip, dtype=np.float64) - low) * (255 / (high - low))
+            gray = (np.asarray(strip, dtype=np.float64) - low) * (255 / ((high - low) or 1.0))
             rgb[rows] = np.rint(gray)[..., None]
         elif strip.mode == "LAB":
             rgb[rows] = _lab_to_rgb(strip)
         elif strip.has_transparency_data:
+            # Pillow leads from premultiplied gray to RGBA only by way of LA.
+            rgba = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
             white = Image.new("RGBA", strip.size, "white")
-            rgb[rows] = np.asarray(Image.alpha_composite(white, strip.convert("RGBA")))[..., :3]
+            rgb[rows] = np.asarray(Image.alpha_composite(white, rgba))[..., :3]
         else:
             rgb[rows] = np.asarray(strip.convert("RGB"))
     return rgb
@@ -281,7 +283,7 @@ def _gray_range(image: Image.Image, label: str) -> tuple[float, float]:
     for white in (1.0,) if image.mode == "F" else (255.0, 65535.0):
         if low >= 0 and high <= white:
             return 0.0, white
-    return float(low), max(float(high), float(low) + 1.0)
+    return float(low), float(high)
 
 
 def _lab_to_rgb(strip: Image.Image) -> RGB:
@@ -385,6 +387,8 @@ def _refuse_stdin_and_urls(source: str | os.PathLike[str]) -> None:
     # A file may have such a name; Path has eaten the slashes of https://.
     if os.path.lexists(text):
         return
+    if not text:
+        raise UsageError("''", "is an empty path", "pass the path of a picture")
     if text == "-":
         raise UsageError("-", "standard input is not read", "save the picture to a file and pass its path")
     if _URL.match(text):
@@ -468,7 +472,7 @@ def collect_inputs(
 
 def _files_below(folder: Path, exclude: Path | None, errors: dict[Path, DeixisError]) -> list[Path]:
     """All that is not a folder below ``folder``, sorted; folders that fail are returned and in ``errors``."""
-    seen = {_identity(exclude)} if exclude is not None and exclude.is_dir() else set()
+    seen = {_identity(exclude)} if exclude is not None and _is_folder(exclude) else set()
     if _identity(folder) in seen:
         errors[folder] = UsageError(printable(folder), "is the output folder too", "give another --out")
         return [folder]
@@ -733,7 +737,7 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
 def _png_scale(kind: str, high: float) -> float:
     if kind != "metric":
         return 1 / 65535
-    if high <= 65.535:
+    if high < 65.5355:  # rounds to 65535 mm
         return 0.001
     scale = 1 / 256
     while high > 65535 * scale:

@@ -22,7 +22,13 @@ from deixis.training.checkpoint import load_state, save_state
 
 
 class Task(Protocol):
-    """What is learned: batches, a loss and an evaluation."""
+    """What is learned: batches, a loss and an evaluation.
+
+    Attributes:
+        auxiliary: parts that are trained along and then thrown away.
+    """
+
+    auxiliary: nn.Module
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one training batch."""
@@ -97,7 +103,8 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
         NaNLossError: if the loss is not finite; the last checkpoint is intact.
         UsageError: if the checkpoint in ``out`` belongs to another schedule.
     """
-    optimiser = torch.optim.AdamW(_groups(model, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.99))
+    trained = nn.ModuleDict({"model": model, "auxiliary": task.auxiliary})
+    optimiser = torch.optim.AdamW(_groups(trained, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.99))
     average = copy.deepcopy(model).requires_grad_(False)
     start, spent = 0, 0.0
     path = out / "state.pt"
@@ -107,13 +114,13 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
             raise UsageError(
                 path, "was written with another schedule", "finish it with its own recipe or choose another run folder"
             )
-        model.load_state_dict(state["model"])
+        trained.load_state_dict(state["trained"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         start, spent = state["step"], state["seconds"]
 
     began = time.perf_counter() - spent
-    model.train()
+    trained.train()
     running = 0.0
     for step in range(start, schedule.steps):
         for group in optimiser.param_groups:
@@ -128,7 +135,7 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
+        norm = nn.utils.clip_grad_norm_(trained.parameters(), schedule.clip)
         optimiser.step()
         _average(average, model, min(schedule.ema, (step + 1) / (step + 10)))
 
@@ -143,7 +150,7 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
         if done % schedule.save_every == 0 or done == schedule.steps:
             save_state(
                 {
-                    "model": model.state_dict(),
+                    "trained": trained.state_dict(),
                     "average": average.state_dict(),
                     "optimiser": optimiser.state_dict(),
                     "step": done,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2
 from deixis.protocols.depth import NYU_EIGEN, DepthMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
+from deixis.training.distill import recorded
 from deixis.training.losses import silog_loss
 
 
@@ -46,6 +47,8 @@ class DepthTask:
         augmentation: how far pictures are changed.
         lambd: of the SiLog loss.
         bf16: compute the forward pass in bfloat16 where that is safe.
+        distill: weight of the teacher's loss.
+        auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
     """
 
     root: Path
@@ -57,6 +60,8 @@ class DepthTask:
     augmentation: Augmentation
     lambd: float
     bf16: bool
+    distill: float
+    auxiliary: nn.Module = field(default_factory=nn.Identity)
 
     def __post_init__(self) -> None:
         frames = nyuv2.frames(self.root, "train")
@@ -92,9 +97,13 @@ class DepthTask:
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """SiLog, as in EVP."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16), recorded(model.unet) as features:
             depth = model(batch["image"], model.text_tower(batch["ids"]))
-        return silog_loss(depth.float().clamp_min(1e-3), batch["depth"], self.lambd)
+        loss = silog_loss(depth.float().clamp_min(1e-3), batch["depth"], self.lambd)
+        if self.distill:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+                loss = loss + self.distill * self.auxiliary(batch["image"], features[0])
+        return loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Depth metrics on the validation scenes, without text, at full resolution in the Eigen crop."""
