@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from deixis.camera import Camera
+from deixis.camera import choose_camera
 from deixis.errors import KindError, UsageError
 from deixis.io import LoadedImage, read_image
 from deixis.question import parse_question
@@ -124,15 +124,13 @@ def ask(
     """
     # Whatever can be wrong with the words and numbers is found before a model is loaded.
     parse_question(question)
-    if fov is not None and focal_px is not None:
-        raise UsageError("--fov and --focal-px", "both state the focal length", "pass one of them")
-    _camera(None, (1, 1), fov, focal_px)
+    choose_camera(None, (1, 1), fov, focal_px)
     depth_model = _depth_model(depth)
     mask_model = _mask_model(segment)
 
     def ask_one(picture: Picture) -> Answer:
         loaded = picture if isinstance(picture, LoadedImage) else read_image(picture)
-        camera = _camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px)
+        camera = choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px)
         depth_map = replace(depth_model(loaded.rgb, text=text), camera=camera)
         return answer(question, depth_map, lambda expression: mask_model(loaded.rgb, text=expression))
 
@@ -169,18 +167,6 @@ def answer(question: str, depth: Depth, masks: Callable[[str], Mask]) -> Answer:
     if depth.camera is None and any(referent.found for referent in referents):
         notes.append("no position: the focal length is unknown; pass --fov or --focal-px")
     return Answer(question, referents, depth, nearer, gap_m, tuple(notes))
-
-
-def _camera(
-    exif: Camera | None, size: tuple[int, ...], fov: float | None, focal_px: float | None
-) -> Camera | None:
-    """The camera of a picture of ``size`` (height, width): as stated, or else as EXIF tells."""
-    height, width = size
-    if focal_px is not None:
-        return Camera.from_focal_px(focal_px, width, height)
-    if fov is not None:
-        return Camera.from_fov(fov, width, height)
-    return exif
 
 
 def _depth_model(model: str | os.PathLike[str] | DepthModel) -> DepthModel:

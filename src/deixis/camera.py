@@ -211,3 +211,21 @@ def _positive(value: object) -> float | None:
     except (ZeroDivisionError, OverflowError):  # a rational with denominator 0 in Pillow before 13
         return None
     return number if math.isfinite(number) and number > 0 else None
+
+
+def choose_camera(
+    exif: Camera | None, size: tuple[int, ...], fov: float | None, focal_px: float | None
+) -> Camera | None:
+    """The camera of a picture of ``size`` (height, width): as stated by the user, or else as EXIF tells.
+
+    Raises:
+        UsageError: if both ``fov`` [deg] and ``focal_px`` are given, or the one given is out of range.
+    """
+    if fov is not None and focal_px is not None:
+        raise UsageError("--fov and --focal-px", "both state the focal length", "pass one of them")
+    height, width = size
+    if focal_px is not None:
+        return Camera.from_focal_px(focal_px, width, height)
+    if fov is not None:
+        return Camera.from_fov(fov, width, height)
+    return exif

@@ -54,10 +54,10 @@ class Family:
 
 FAMILIES = {
     "evp-depth-nyu": Family(
-        "evp-depth", "nyuv2", 10.0, Preprocessing((480, 640), "fit"), "encoder.aggregation.layer1.conv1.weight"
+        "evp-depth", "nyuv2", 10.0, Preprocessing((480, 640), "fit", windows=8), "encoder.aggregation.layer1.conv1.weight"
     ),
     "evp-depth-kitti": Family(
-        "evp-depth", "kitti", 80.0, Preprocessing((352, 1216), "fit"), "encoder.aggregation.layer1.conv1.weight"
+        "evp-depth", "kitti", 80.0, Preprocessing((352, 1216), "fit", windows=20), "encoder.aggregation.layer1.conv1.weight"
     ),
     "evp-refer": Family(
         "evp-refer", "refcoco", None, Preprocessing((512, 512), "stretch"), "aggregation.layer1.conv1.weight"

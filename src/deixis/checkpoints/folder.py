@@ -54,12 +54,14 @@ class Preprocessing:
 
     Attributes:
         size: (height, width) of the training pictures [px].
+        windows: how many windows the papers' test protocol lays along the longer side.
         resize: ``fit`` keeps the aspect ratio and gives the picture the area of ``size``; ``stretch`` makes
             it exactly ``size``, as the referring models were trained.
     """
 
     size: tuple[int, int]
     resize: Literal["fit", "stretch"]
+    windows: int = 2
 
 
 @dataclass
@@ -213,7 +215,11 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(
             system=content["system"],
             config=content["config"],
-            preprocessing=Preprocessing(tuple(content["preprocessing"]["size"]), content["preprocessing"]["resize"]),
+            preprocessing=Preprocessing(
+                tuple(content["preprocessing"]["size"]),
+                content["preprocessing"]["resize"],
+                content["preprocessing"]["windows"],
+            ),
             licence=content["licence"],
             architecture=architecture,
             source=content["source"],

@@ -68,7 +68,7 @@ class DepthTask:
         names = nyuv2.class_names(self.root)
         # Half as large again as the training pictures, so that a zoomed crop keeps its sharpness.
         stored = (self.size[0] * 3 // 2, self.size[1] * 3 // 2)
-        self.images = torch.stack([_resized(frame.read_rgb(), stored) for frame in frames])  # uint8 [N, 3, h, w]
+        self.images = torch.stack([resized(frame.read_rgb(), stored) for frame in frames])  # uint8 [N, 3, h, w]
         self.depths = torch.stack(
             [
                 F.interpolate(torch.from_numpy(frame.read_depth())[None, None], size=stored, mode="nearest")[0]
@@ -122,7 +122,7 @@ def depth_predictor(model: nn.Module, ids: Tensor, size: tuple[int, int]) -> Any
     def predict(rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         training = model.training
         model.eval()
-        image = _resized(rgb, size)[None].float() / 255
+        image = resized(rgb, size)[None].float() / 255
         depth = model(image, model.text_tower(ids))
         model.train(training)
         full: Tensor = F.interpolate(depth, size=rgb.shape[:2], mode="bilinear", align_corners=False)[0, 0]
@@ -131,6 +131,7 @@ def depth_predictor(model: nn.Module, ids: Tensor, size: tuple[int, int]) -> Any
     return predict
 
 
-def _resized(rgb: np.ndarray[Any, np.dtype[np.uint8]], size: tuple[int, int]) -> Tensor:
-    image = Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BOX, reducing_gap=None)
+def resized(rgb: np.ndarray[Any, np.dtype[np.uint8]], size: tuple[int, int]) -> Tensor:
+    """uint8 [H, W, 3] to uint8 [3, *size], with antialiasing."""
+    image = Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -1,0 +1,28 @@
+"""One photo and a sentence in; depth, a mask or a distance out; diffusion backbones inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deixis.errors import DeixisError
+from deixis.types import Answer, Depth, Mask
+
+if TYPE_CHECKING:
+    from deixis.ask import ask
+    from deixis.predict import load
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "Depth", "DeixisError", "Mask", "ask", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the networks only when they are asked for: ``import deixis`` stays light."""
+    if name == "load":
+        from deixis.predict import load
+
+        return load
+    if name == "ask":
+        from deixis.ask import ask
+
+        return ask
+    raise AttributeError(f"module 'deixis' has no attribute '{name}'")

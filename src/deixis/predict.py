@@ -1,0 +1,321 @@
+"""From a photo and a sentence to :class:`~deixis.types.Depth` or :class:`~deixis.types.Mask`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from deixis import tta as augment
+from deixis.checkpoints.folder import Manifest, Preprocessing, load_folder
+from deixis.conditioning.describe import Describer, Encode, encoder
+from deixis.errors import UsageError
+from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
+from deixis.registry import SYSTEMS, find
+from deixis.types import RGB, Depth, DepthKind, Mask, Text
+
+TTA = Literal["none", "flip", "windows"]
+
+# No side of a working picture is smaller than this [px]; thinner pictures are stretched to it.
+MIN_SIDE = 64
+# Memory of one forward pass of a full Stable Diffusion per working pixel, measured at 480 x 640 [bytes].
+BYTES_PER_PIXEL = 6000
+
+
+def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """(height, width) at which a picture of that size goes through the network [px].
+
+    ``fit`` keeps the aspect ratio and takes the area of the training pictures, so that things appear about as
+    large as in training; pictures so thin that a side would fall under :data:`MIN_SIDE` are stretched.
+    """
+    target_height, target_width = preprocessing.size
+    if preprocessing.resize == "stretch":
+        return target_height, target_width
+    area = target_height * target_width
+    scale = (area / (height * width)) ** 0.5
+    longest = area // MIN_SIDE
+
+    def side(pixels: int) -> int:
+        return min(max(round(pixels * scale), MIN_SIDE), longest)
+
+    return side(height), side(width)
+
+
+def to_tensor(rgb: RGB, size: tuple[int, int]) -> Tensor:
+    """uint8 [H, W, 3] to float32 [1, 3, *size] in [0, 1], with antialiasing where it shrinks."""
+    if rgb.shape[:2] != size:
+        picture = Image.fromarray(rgb)
+        rgb = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+class _Predictor:
+    """A network with what is needed around it.
+
+    Attributes:
+        name: name or folder it was loaded from.
+        manifest: switches, preprocessing, licence.
+        model: the network, in evaluation mode.
+    """
+
+    def __init__(self, name: str, model: nn.Module, manifest: Manifest, tokenizer: CLIPTokenizer | None) -> None:
+        self.name = name
+        self.model = model
+        self.manifest = manifest
+        self.device = next(model.parameters()).device
+        tower: Any = model.text_tower
+        self.encode: Encode | None = None
+        self.why_no_encode = (
+            "has no text tower",
+            "leave the text out, or use weights trained with image-specific text",
+        )
+        if tower is not None and tokenizer is not None:
+            config: Any = model.config
+            self.encode = encoder(tower, tokenizer, getattr(config, "tokens", 1 + tokenizer.model_max_length // 2))
+        elif tower is not None:
+            self.why_no_encode = (
+                "has no vocabulary",
+                f"copy the tokenizer folder of openai/clip-vit-large-patch14 to {name}/tokenizer",
+            )
+        elif manifest.system == "vpd-refer":
+            self.why_no_encode = (
+                "keeps its text tower outside the checkpoint",
+                "convert it again with --clip FOLDER (text_encoder and tokenizer of openai/clip-vit-large-patch14)",
+            )
+
+    def _read(self, image: ImageSource | LoadedImage, max_pixels: int) -> LoadedImage:
+        return image if isinstance(image, LoadedImage) else read_image(image, max_pixels=max_pixels)
+
+
+class DepthPredictor(_Predictor):
+    """Photos to depth maps.
+
+    Attributes:
+        kind: what the maps mean.
+    """
+
+    def __init__(self, name: str, model: nn.Module, manifest: Manifest, tokenizer: CLIPTokenizer | None) -> None:
+        super().__init__(name, model, manifest, tokenizer)
+        kind = SYSTEMS[manifest.system].kind
+        assert kind is not None
+        self.kind: DepthKind = kind
+        config: Any = model.config
+        self.describe = Describer(
+            name,
+            config.stored,
+            getattr(model, "stored_text", None),
+            self.encode,
+            aggregate=getattr(config, "aggregate", "v"),
+            text=getattr(config, "text", "cd"),
+            why_no_encode=self.why_no_encode,
+        )
+
+    @overload
+    def __call__(
+        self,
+        image: ImageSource | LoadedImage,
+        text: str | None = ...,
+        *,
+        tta: TTA = ...,
+        max_pixels: int = ...,
+    ) -> Depth: ...
+
+    @overload
+    def __call__(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        text: str | None | Sequence[str | None] = ...,
+        *,
+        tta: TTA = ...,
+        max_pixels: int = ...,
+    ) -> list[Depth]: ...
+
+    def __call__(
+        self,
+        image: ImageSource | LoadedImage | list[Any] | tuple[Any, ...],
+        text: str | None | Sequence[str | None] = None,
+        *,
+        tta: TTA = "none",
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Depth | list[Depth]:
+        """Depth of one picture, or of each in a list.
+
+        Args:
+            image: path, PIL image, array uint8 or float [H, W, 3], tensor, or a list of these.
+            text: a description of the scene, one for all or one each; None lets the model use its own default.
+            tta: ``none``: one pass over the whole frame; ``flip``: the mean with the mirrored picture's;
+                ``windows``: the papers' protocol, square windows along the longer side, mirrored ones too.
+            max_pixels: largest picture read.
+
+        Raises:
+            InputError: if a picture cannot be read.
+            UsageError: for text the model cannot take, another ``tta``, or counts that differ.
+        """
+        if tta not in get_args(TTA):
+            raise UsageError(f"tta '{tta}'", "is not known", f"use one of {', '.join(get_args(TTA))}")
+        if isinstance(image, (list, tuple)):
+            texts = _one_each(text, len(image))
+            return [self(one, words, tta=tta, max_pixels=max_pixels) for one, words in zip(image, texts, strict=True)]
+        if text is not None and not isinstance(text, str):
+            raise UsageError("text", "is a list for one picture", "pass one string")
+        loaded = self._read(image, max_pixels)
+        vectors, said = self.describe(text)
+        height, width = loaded.rgb.shape[:2]
+        began = time.perf_counter()
+        with torch.inference_mode():
+            picture = to_tensor(loaded.rgb, working_size(height, width, self.manifest.preprocessing)).to(self.device)
+            vectors = vectors.to(self.device)
+
+            def forward(batch: Tensor) -> Tensor:
+                depth: Tensor = self.model(batch, vectors.expand(len(batch), -1, -1))
+                return depth
+
+            if tta == "none":
+                depth = forward(picture)
+            else:
+                windows = self.manifest.preprocessing.windows if tta == "windows" else 0
+                depth = augment.predict(
+                    forward, picture, windows=windows, flip=True, max_batch=_batch_that_fits(picture)
+                )
+            depth = F.interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)
+        values = depth[0, 0].float().cpu().numpy()
+        return Depth(values, self.kind, said, self.name, loaded.camera, time.perf_counter() - began)
+
+
+class MaskPredictor(_Predictor):
+    """Photos and expressions to masks.
+
+    Attributes:
+        kind: ``mask``.
+    """
+
+    kind = "mask"
+
+    @overload
+    def __call__(self, image: ImageSource | LoadedImage, text: str, *, max_pixels: int = ...) -> Mask: ...
+
+    @overload
+    def __call__(
+        self, image: list[Any] | tuple[Any, ...], text: str | Sequence[str], *, max_pixels: int = ...
+    ) -> list[Mask]: ...
+
+    def __call__(
+        self,
+        image: ImageSource | LoadedImage | list[Any] | tuple[Any, ...],
+        text: str | Sequence[str],
+        *,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Mask | list[Mask]:
+        """What an expression refers to in one picture, or in each of a list.
+
+        Args:
+            image: as for depth.
+            text: the expression, one for all or one each.
+            max_pixels: largest picture read.
+
+        Raises:
+            InputError: if a picture cannot be read.
+            UsageError: for an empty expression, a model without text, or counts that differ.
+        """
+        if isinstance(image, (list, tuple)):
+            texts = _one_each(text, len(image))
+            return [self(one, words or "", max_pixels=max_pixels) for one, words in zip(image, texts, strict=True)]
+        if not isinstance(text, str):
+            raise UsageError("text", "is a list for one picture", "pass one expression")
+        if not text.strip():
+            raise UsageError("expression", "is empty", "say what to look for, for example 'the red chair'")
+        if self.encode is None:
+            problem, remedy = self.why_no_encode
+            raise UsageError(f"expression '{text}'", f"{self.name} {problem}", remedy)
+        loaded = self._read(image, max_pixels)
+        height, width = loaded.rgb.shape[:2]
+        began = time.perf_counter()
+        with torch.inference_mode():
+            picture = to_tensor(loaded.rgb, working_size(height, width, self.manifest.preprocessing)).to(self.device)
+            logits = self.model(picture, self.encode([text]))
+            margin = logits[:, 1:] - logits[:, :1]  # [1, 1, h, w]; positive where the object is likelier
+            margin = F.interpolate(margin, size=(height, width), mode="bilinear", align_corners=False)
+            probability = margin[0, 0].float().sigmoid().cpu().numpy()
+        mask = probability > 0.5
+        score = float(probability[mask].mean()) if mask.any() else float(probability.max())
+        found = bool(mask.any()) and score >= self.manifest.threshold
+        seconds = time.perf_counter() - began
+        return Mask(mask, probability, score, found, Text(text, "user"), self.name, seconds)
+
+
+Predictor = DepthPredictor | MaskPredictor
+
+
+def load(name: str | os.PathLike[str], device: str | None = None) -> Predictor:
+    """Load a model by name or from a weight folder.
+
+    Args:
+        name: a name ``deixis models`` lists, or the path of a folder.
+        device: where it runs; a GPU if there is one, else the CPU.
+
+    Raises:
+        ModelError: if there is no such model, or its folder is incomplete or damaged.
+        UsageError: for an unknown device.
+    """
+    label = os.fspath(name)
+    model, manifest, tokenizer = load_folder(find(Path(label).expanduser() if os.sep in label else label))
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        model = model.to(chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{chosen}'", "cannot be used here", "use cpu, or cuda with a GPU") from error
+    task = SYSTEMS[manifest.system].task
+    return (DepthPredictor if task == "depth" else MaskPredictor)(label, model, manifest, tokenizer)
+
+
+def load_depth(name: str, device: str | None = None) -> DepthPredictor:
+    """Like :func:`load`, for a depth model.
+
+    Raises:
+        UsageError: if it is not one.
+    """
+    predictor = load(name, device)
+    if not isinstance(predictor, DepthPredictor):
+        raise UsageError(name, "gives masks, not depth", "use one such as evp-depth-mini")
+    return predictor
+
+
+def load_mask(name: str, device: str | None = None) -> MaskPredictor:
+    """Like :func:`load`, for a referring segmentation model.
+
+    Raises:
+        UsageError: if it is not one.
+    """
+    predictor = load(name, device)
+    if not isinstance(predictor, MaskPredictor):
+        raise UsageError(name, "gives depth, not masks", "use one such as evp-refer-mini")
+    return predictor
+
+
+def _one_each(text: str | None | Sequence[str | None], count: int) -> list[str | None]:
+    if text is None or isinstance(text, str):
+        return [text] * count
+    if len(text) != count:
+        raise UsageError("text", f"has {len(text)} entries for {count} pictures", "pass one string, or one each")
+    return list(text)
+
+
+def _batch_that_fits(picture: Tensor) -> int:
+    """How many such pictures one forward pass may hold in half of the free memory, at least 1, at most 8."""
+    if picture.is_cuda:
+        free = torch.cuda.mem_get_info(picture.device)[0]
+    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        free = 4 * 2**30
+    need = picture.shape[-2] * picture.shape[-1] * BYTES_PER_PIXEL
+    return max(1, min(8, free // 2 // need))
