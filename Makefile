@@ -9,7 +9,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-EXTRAS := demo,dev,export
+EXTRAS := demo,dev,export,teacher
 PIP_FLAGS ?= -qq
 PYTEST_ARGS ?=
 PARITY_DIR ?= tests/parity/fixtures/evp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deixis.errors import DeixisError
 from deixis.types import Answer, Depth, Mask
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from deixis.predict import load
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Depth", "DeixisError", "Mask", "ask", "load"]
+__all__ = ["Answer", "DeixisError", "Depth", "Mask", "ask", "load"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the networks only when they are asked for: ``import deixis`` stays light."""
     if name == "load":
         from deixis.predict import load

@@ -370,10 +370,7 @@ def _describe_two(answer: Answer, gap_m: float) -> str:
         return f"{first.expression} and {second.expression}: both {_metres(near)} away"
     kind = parse_question(answer.question).kind
     if kind == "gap":
-        parts = [
-            f"{r.expression}: {d:.{decimals}f} m away"
-            for r, d in zip(answer.referents, distances, strict=True)
-        ]
+        parts = [f"{r.expression}: {d:.{decimals}f} m away" for r, d in zip(answer.referents, distances, strict=True)]
         return f"{', '.join(parts)}, {gap} in depth"
     if kind == "nearer":
         return f"{answer.nearer} is nearer: {near:.{decimals}f} m against {far:.{decimals}f} m, {gap}"

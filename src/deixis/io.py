@@ -232,9 +232,7 @@ def _to_uint8(array: npt.NDArray[Any], label: str) -> npt.NDArray[np.uint8]:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(
-            label, f"has type {array.dtype}", "pass uint8 values from 0 to 255 or floats from 0 to 1"
-        )
+        raise InputError(label, f"has type {array.dtype}", "pass uint8 values from 0 to 255 or floats from 0 to 1")
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise InputError(label, "holds NaN or infinite values", "replace them first")
@@ -429,9 +427,7 @@ class InputItem:
     error: DeixisError | None = None
 
 
-def collect_inputs(
-    paths: Sequence[str | os.PathLike[str]], *, exclude: Path | None = None
-) -> list[InputItem]:
+def collect_inputs(paths: Sequence[str | os.PathLike[str]], *, exclude: Path | None = None) -> list[InputItem]:
     """The files a command line names, in its order; folders are walked and their files sorted.
 
     Every file of a folder is listed, pictures or not, so that a run can account for each. Names are stems
@@ -518,9 +514,7 @@ def _unique_names(full_names: Sequence[str]) -> list[str]:
     ]
     while True:
         uses = Counter(map(_file_key, names))
-        longer = [
-            full if uses[_file_key(name)] > 1 else name for name, full in zip(names, full_names, strict=True)
-        ]
+        longer = [full if uses[_file_key(name)] > 1 else name for name, full in zip(names, full_names, strict=True)]
         if longer == names:
             break
         names = longer
@@ -745,9 +739,7 @@ def _png_scale(kind: str, high: float) -> float:
     return scale
 
 
-def _quantize(
-    values: FloatMap, valid: npt.NDArray[np.bool_], scale: float, lowest: int
-) -> npt.NDArray[np.uint16]:
+def _quantize(values: FloatMap, valid: npt.NDArray[np.bool_], scale: float, lowest: int) -> npt.NDArray[np.uint16]:
     codes = np.zeros(values.shape, dtype=np.uint16)
     for rows in _strips(*values.shape):
         steps = np.rint(values[rows].astype(np.float64) / scale).clip(lowest, 65535)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from deixis.conditioning.describe import Describer, Encode, encoder
 from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
 from deixis.registry import SYSTEMS, find
-from deixis.types import RGB, Depth, DepthKind, Mask, Text
-
-TTA = Literal["none", "flip", "windows"]
+from deixis.types import RGB, TTA, Depth, DepthKind, Mask, Text
 
 # No side of a working picture is smaller than this [px]; thinner pictures are stretched to it.
 MIN_SIDE = 64
@@ -133,7 +131,7 @@ class DepthPredictor(_Predictor):
     def __call__(
         self,
         image: list[Any] | tuple[Any, ...],
-        text: str | None | Sequence[str | None] = ...,
+        text: str | Sequence[str | None] | None = ...,
         *,
         tta: TTA = ...,
         max_pixels: int = ...,
@@ -142,7 +140,7 @@ class DepthPredictor(_Predictor):
     def __call__(
         self,
         image: ImageSource | LoadedImage | list[Any] | tuple[Any, ...],
-        text: str | None | Sequence[str | None] = None,
+        text: str | Sequence[str | None] | None = None,
         *,
         tta: TTA = "none",
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -301,7 +299,7 @@ def load_mask(name: str, device: str | None = None) -> MaskPredictor:
     return predictor
 
 
-def _one_each(text: str | None | Sequence[str | None], count: int) -> list[str | None]:
+def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str | None]:
     if text is None or isinstance(text, str):
         return [text] * count
     if len(text) != count:

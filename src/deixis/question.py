@@ -51,9 +51,7 @@ _NEARER = "nearer|closer|nearest|closest|less far|less distant"
 _FARTHER = "farther|further|farthest|furthest|more distant"
 _ARTICLE = "the|an?|my|your|his|her|its|our|their|this|that|these|those|another|some"
 _UNIT = r"(?:centi|kilo)?met(?:er|re)s?|feet|foot|ft|inch(?:es)?|yards?|cm|m"
-_COLOUR = (
-    "black|white|red|green|blue|yellow|brown|gr[ae]y|orange|pink|purple|beige|silver|gold|golden|dark|light"
-)
+_COLOUR = "black|white|red|green|blue|yellow|brown|gr[ae]y|orange|pink|purple|beige|silver|gold|golden|dark|light"
 
 _PRONOUN = "i|me|us|we|you|it|here|there|myself|each other|one another"
 
@@ -74,8 +72,7 @@ _MACROS = {
     # The verb in a relative clause ("the man that is sitting") is not the verb of the question.
     "<main is>": r"(?<!\bthat)(?<!\bwhich)(?<!\bwho)(?: is| are| am|'s|'re|'m)",
     "<main>": (
-        "(?<! that is)(?<! which is)(?<! who is)(?<! that are)(?<! which are)(?<! who are)"
-        "(?<! that's)(?<! who's)"
+        "(?<! that is)(?<! which is)(?<! who is)(?<! that are)(?<! which are)(?<! who are)(?<! that's)(?<! who's)"
     ),
     "<away>": "(?:(?<!further)(?<!farther) away)?",
     "<far>": "(?:far|close|near|distant)(?: away| off| out| back)?",
@@ -101,8 +98,7 @@ _MACROS = {
     "<of them>": "(?: of (?:them|these|those|the two))?",
     "<what>": "(?:what<is>|what would be|what|how (?:big|large|wide|great|long|much)(?:<is>)?)",
     "<distance>": (
-        "(?:<what> )?(?:the |a )?(?:exact |approximate |rough )?(?:distance|depth)"
-        "(?:<is>)?(?: there)?(?: away)?"
+        "(?:<what> )?(?:the |a )?(?:exact |approximate |rough )?(?:distance|depth)(?:<is>)?(?: there)?(?: away)?"
     ),
     "<gap>": "(?:gap|space|separation|depth difference|difference in (?:depth|distance))",
 }
@@ -352,10 +348,7 @@ def _split(text: str, *, plural: bool) -> list[str]:
         match
         for match in joins
         if match[1].lower().startswith("v")
-        or (
-            _ARTICLE_NEXT.match(text, match.end())
-            and (plural or not _DESCRIBED.search(text, 0, match.start()))
-        )
+        or (_ARTICLE_NEXT.match(text, match.end()) and (plural or not _DESCRIBED.search(text, 0, match.start())))
     ]
     if plural and len(joins) == 1 and not _ARTICLE_NEXT.match(text):
         cuts = joins  # "chair and table"

@@ -134,7 +134,9 @@ def find(name: str | Path) -> Path:
     if weight is None:
         if path.is_file():
             raise ModelError(
-                name, "is a file, not a weight folder", f"convert it first: deixis convert {path} OUT --to NAME"
+                name,
+                "is a file, not a weight folder",
+                f"convert it first: deixis convert {path} OUT --to NAME",
             )
         ready = ", ".join(w.name for w in known.values() if w.available)
         raise ModelError(name, "is neither a known model nor a folder", f"use {ready} or the path of a weight folder")

@@ -20,9 +20,7 @@ Forward = Callable[[Tensor], Tensor]
 OFFICIAL_SIZE = (480, 480)
 
 
-def predict(
-    forward: Forward, image: Tensor, *, windows: int = 0, flip: bool = False, max_batch: int = 4
-) -> Tensor:
+def predict(forward: Forward, image: Tensor, *, windows: int = 0, flip: bool = False, max_batch: int = 4) -> Tensor:
     """Predict a map from one or several views of an image.
 
     ``windows = n`` places n square windows, as large as the shorter side s, at ``i * ((l - s) // (n - 1))``
@@ -62,8 +60,7 @@ def predict(
         outputs = _forward_all(forward, views + [view.flip(3) for view in views], max_batch)
         count = len(views)
         outputs = [
-            (plain + mirrored.flip(3)) / 2
-            for plain, mirrored in zip(outputs[:count], outputs[count:], strict=True)
+            (plain + mirrored.flip(3)) / 2 for plain, mirrored in zip(outputs[:count], outputs[count:], strict=True)
         ]
     else:
         outputs = _forward_all(forward, views, max_batch)
@@ -80,9 +77,7 @@ def predict(
     return total / coverage
 
 
-def official_resize_predict(
-    forward: Forward, image: Tensor, *, flip: bool = False, max_batch: int = 4
-) -> Tensor:
+def official_resize_predict(forward: Forward, image: Tensor, *, flip: bool = False, max_batch: int = 4) -> Tensor:
     """Predict as the official test loop does without windows: squeezed to 480x480, and stretched back.
 
     Both ways by bilinear interpolation with aligned corners, whatever the aspect ratio.
@@ -112,9 +107,7 @@ def _window_starts(length: int, side: int, windows: int) -> tuple[list[int], lis
     starts = sorted({i * interval for i in range(max(windows, 1))})
     # A gap runs from a window's end to the next start or the frame's end, and is filled from there backwards.
     fillers = [
-        filler
-        for start, following in pairwise([*starts, length])
-        for filler in range(following - side, start, -side)
+        filler for start, following in pairwise([*starts, length]) for filler in range(following - side, start, -side)
     ]
     return starts, fillers
 

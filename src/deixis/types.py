@@ -21,6 +21,8 @@ BoolMap = npt.NDArray[np.bool_]
 RGB = npt.NDArray[np.uint8]
 
 DepthKind = Literal["metric", "affine", "disparity"]
+# Test-time augmentation: one pass; the mean with the mirrored picture; the papers' windows.
+TTA = Literal["none", "flip", "windows"]
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "affine", "disparity")
 
 
@@ -92,7 +94,8 @@ class Depth:
         """The map as a picture [H, W]: near is warm, far is cold, whatever the kind.
 
         Args:
-            low, high: ends of the colour scale in the map's own unit; robust ends of the map by default.
+            low: near end of the colour scale (far end for disparity) in the map's own unit.
+            high: the other end; both are robust ends of the map by default.
         """
         from deixis import viz
 

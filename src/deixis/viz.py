@@ -156,9 +156,7 @@ def overlay_mask(rgb: RGB, mask: BoolMap, label: str) -> Image.Image:
     """
     panel = _photo_panel(rgb, LONG_SIDE, [mask], [""])
     width = max(panel.width, _MIN_COLUMN)
-    return _framed(
-        _column([_text(label, width, swatch=_MASK_COLOURS[0] if mask.any() else _SOFT_INK), panel])
-    )
+    return _framed(_column([_text(label, width, swatch=_MASK_COLOURS[0] if mask.any() else _SOFT_INK), panel]))
 
 
 def answer_picture(rgb: RGB, answer: Answer) -> Image.Image:
@@ -188,10 +186,7 @@ def answer_label(referent: Referent) -> str:
     if not referent.found or referent.distance_m is None:
         return f"{referent.expression}: not found"
     distance = referent.distance_m
-    return (
-        f"{referent.expression}: {distance['median']:.2f} m "
-        f"({distance['p10']:.2f}\N{EN DASH}{distance['p90']:.2f})"
-    )
+    return f"{referent.expression}: {distance['median']:.2f} m ({distance['p10']:.2f}\N{EN DASH}{distance['p90']:.2f})"
 
 
 def contact_sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]]) -> Image.Image:

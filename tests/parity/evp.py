@@ -149,7 +149,12 @@ def _taps(model: nn.Module) -> dict[str, nn.Module]:
         taps["imafr_out"] = model.imafr
     if not hasattr(model, "join"):
         return taps | {"classifier_out": model.decoder}
-    taps |= {"layer1": model.join.layer1, "layer2": model.join.layer2, "conv_feats": model.join, "decoded": model.decoder}
+    taps |= {
+        "layer1": model.join.layer1,
+        "layer2": model.join.layer2,
+        "conv_feats": model.join,
+        "decoded": model.decoder,
+    }
     if getattr(model, "bins", None) is not None:
         taps |= {"seed_b_centers": model.bins.seed, "bin_probabilities": model.bins.log_binomial}
         taps |= {f"b_centers{i}": attractor for i, attractor in enumerate(model.bins.attractors)}

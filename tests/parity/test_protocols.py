@@ -78,9 +78,7 @@ def test_depth_metrics_are_the_recorded_ones(case):
     assert len(scored) == case["n_valid"]
     assert scored.double().sum().item() == pytest.approx(case["gt_sum"], rel=1e-9)
     assert predicted.double().sum().item() == pytest.approx(case["pred_sum"], rel=1e-9)
-    assert protocol.score(prediction, truth, kind="metric") == pytest.approx(
-        case["metrics"], rel=METRIC_TOLERANCE
-    )
+    assert protocol.score(prediction, truth, kind="metric") == pytest.approx(case["metrics"], rel=METRIC_TOLERANCE)
 
 
 @by_name([case for case in DEPTH["cases"] if "raises" in case])

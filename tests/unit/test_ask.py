@@ -19,9 +19,7 @@ CAMERA = Camera.from_focal_px(100.0, W, H)
 NO_POSITION = "no position: the focal length is unknown; pass --fov or --focal-px"
 
 
-def depth_map(
-    values: np.ndarray | float = 2.0, kind: str = "metric", camera: Camera | None = CAMERA
-) -> Depth:
+def depth_map(values: np.ndarray | float = 2.0, kind: str = "metric", camera: Camera | None = CAMERA) -> Depth:
     values = np.broadcast_to(np.asarray(values, np.float32), (H, W)).copy()
     return Depth(values, kind, Text("", "empty"), "depth-model", camera)
 
@@ -82,14 +80,10 @@ def test_the_frame_of_the_picture_is_no_border() -> None:
     measured = measure(mask_of(box(0, 3, 0, W)), depth_map(values))
     assert measured is not None
     assert measured["median"] == 1.0
-    assert locate(mask_of(box(0, 3, 0, 9)), depth_map(values))[1] == pytest.approx(
-        (0.5 - H / 2) / 100, abs=0.011
-    )
+    assert locate(mask_of(box(0, 3, 0, 9)), depth_map(values))[1] == pytest.approx((0.5 - H / 2) / 100, abs=0.011)
 
 
-@pytest.mark.parametrize(
-    "pixels", [box(10, 11, 10, 11), box(10, 11, 5, 60), box(10, 12, 10, 12), box(5, 50, 7, 8)]
-)
+@pytest.mark.parametrize("pixels", [box(10, 11, 10, 11), box(10, 11, 5, 60), box(10, 12, 10, 12), box(5, 50, 7, 8)])
 def test_thin_masks_are_measured_whole(pixels: np.ndarray) -> None:
     values = np.where(pixels, 3.0, 8.0)
     assert measure(mask_of(pixels), depth_map(values)) == {"median": 3.0, "p10": 3.0, "p90": 3.0}
@@ -411,9 +405,7 @@ def test_a_relative_or_wrong_model_is_refused() -> None:
         ("the chair", {"focal_px": float("nan")}, "nan"),
     ],
 )
-def test_wrong_usage_is_found_before_a_model_is_loaded(
-    question: str, options: dict[str, float], problem: str
-) -> None:
+def test_wrong_usage_is_found_before_a_model_is_loaded(question: str, options: dict[str, float], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         ask("nowhere.jpg", question, depth="no-such-model", segment="no-such-model", **options)
 

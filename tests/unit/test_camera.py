@@ -17,9 +17,7 @@ from deixis.errors import UsageError
 TAGS = ExifTags.Base
 
 
-def with_exif(
-    size: tuple[int, int], tags: dict[int, object], orientation: int = 1, fmt: str = "JPEG"
-) -> Image.Image:
+def with_exif(size: tuple[int, int], tags: dict[int, object], orientation: int = 1, fmt: str = "JPEG") -> Image.Image:
     exif = Image.Exif()
     exif[TAGS.Orientation] = orientation
     exif.get_ifd(ExifTags.IFD.Exif).update(tags)
@@ -102,9 +100,7 @@ def test_exif_camera_is_upright_before_and_after_turning(orientation: int, fmt: 
     assert Camera.from_exif(image) == camera  # decoded by now
 
 
-@pytest.mark.parametrize(
-    ("unit", "per_mm"), [(None, 1 / 25.4), (2, 1 / 25.4), (3, 1 / 10), (4, 1.0), (5, 1000.0)]
-)
+@pytest.mark.parametrize(("unit", "per_mm"), [(None, 1 / 25.4), (2, 1 / 25.4), (3, 1 / 10), (4, 1.0), (5, 1000.0)])
 def test_focal_plane_resolution(unit: int | None, per_mm: float) -> None:
     tags: dict[int, object] = {
         TAGS.FocalLength: IFDRational(50, 1),
@@ -144,7 +140,5 @@ def test_no_camera_from_panoramas_and_damaged_exif(tmp_path: Path) -> None:
     damaged.info["exif"] = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12garbage"
     assert Camera.from_exif(damaged) is None
     path = tmp_path / "a.jpg"
-    Image.new("RGB", (40, 30)).save(
-        path, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\xff\xff\xff\x7f"
-    )
+    Image.new("RGB", (40, 30)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\xff\xff\xff\x7f")
     assert Camera.from_exif(Image.open(path)) is None

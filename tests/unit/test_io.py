@@ -71,14 +71,7 @@ def tiff16_rgb(values: np.ndarray) -> bytes:
         (279, 4, 1, len(data)),
     ]
     directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    return (
-        b"II*\0"
-        + struct.pack("<I", 14 + len(data))
-        + struct.pack("<HHH", 16, 16, 16)
-        + data
-        + directory
-        + bytes(4)
-    )
+    return b"II*\0" + struct.pack("<I", 14 + len(data)) + struct.pack("<HHH", 16, 16, 16) + data + directory + bytes(4)
 
 
 def one_line(error: DeixisError) -> None:
@@ -260,9 +253,7 @@ def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
         (np.array([[7e30, 7e30]], np.float32), (0, 0)),
     ],
 )
-def test_wide_gray_is_scaled_not_clipped(
-    tmp_path: Path, values: np.ndarray, expected: tuple[int, int]
-) -> None:
+def test_wide_gray_is_scaled_not_clipped(tmp_path: Path, values: np.ndarray, expected: tuple[int, int]) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
     assert read(tmp_path / "a.tif")[0, :, 0].tolist() == list(expected)
 
@@ -341,9 +332,7 @@ def test_files_that_are_no_picture(tmp_path: Path, data: bytes, match: str) -> N
     refused(tmp_path / "a.jpg", match)
 
 
-@pytest.mark.parametrize(
-    "fmt", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "AVIF"]
-)
+@pytest.mark.parametrize("fmt", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "AVIF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
 def test_truncated_files(tmp_path: Path, fmt: str, share: float, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a"
@@ -489,9 +478,7 @@ def test_limit_on_pixels(tmp_path: Path) -> None:
     Image.fromarray(photo()).save(tmp_path / "a.png")
     for source in (tmp_path / "a.png", Image.fromarray(photo()), photo(), torch.from_numpy(photo())):
         assert io.read_image(source, max_pixels=1200).rgb.shape == (30, 40, 3)
-        with pytest.raises(
-            InputError, match=r"40 x 30 = 1,200 pixels.*limit of 1,199.*--max-pixels 1200"
-        ) as caught:
+        with pytest.raises(InputError, match=r"40 x 30 = 1,200 pixels.*limit of 1,199.*--max-pixels 1200") as caught:
             io.read_image(source, max_pixels=1199)
         one_line(caught.value)
     with pytest.raises(UsageError, match="max_pixels"):
@@ -545,8 +532,7 @@ def test_reading_in_threads(tmp_path: Path) -> None:
     Image.fromarray(photo()).save(tmp_path / "a.png")
     limit, filters, results = Image.MAX_IMAGE_PIXELS, list(warnings.filters), []
     threads = [
-        threading.Thread(target=lambda: results.append(io.read_image(tmp_path / "a.png").rgb))
-        for _ in range(16)
+        threading.Thread(target=lambda: results.append(io.read_image(tmp_path / "a.png").rgb)) for _ in range(16)
     ]
     for thread in threads:
         thread.start()
@@ -653,9 +639,7 @@ def names(items: list[io.InputItem]) -> dict[str, str]:
 
 
 def test_a_folder_is_walked_and_everything_in_it_accounted_for(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "b.jpg", "a.jpg", "sub/c.PNG", "sub/deep/d.tif", ".DS_Store", "notes.txt", ".hidden/e.png"
-    )
+    touch(tmp_path, "b.jpg", "a.jpg", "sub/c.PNG", "sub/deep/d.tif", ".DS_Store", "notes.txt", ".hidden/e.png")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "broken.jpg").symlink_to("gone")
     (tmp_path / "self").symlink_to("self")
@@ -669,9 +653,7 @@ def test_a_folder_is_walked_and_everything_in_it_accounted_for(tmp_path: Path) -
             io.read_image(item.path)
 
 
-def test_files_keep_the_order_given_and_are_listed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_keep_the_order_given_and_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "z.jpg", "folder/a.jpg", "folder/b.jpg")
     monkeypatch.chdir(tmp_path)
     items = io.collect_inputs(["z.jpg", "folder", Path("folder/b.jpg"), tmp_path / "z.jpg", "./z.jpg"])
@@ -702,9 +684,7 @@ def test_missing_empty_and_impossible_inputs_do_not_stop_the_others(tmp_path: Pa
     given = [tmp_path / "gone.jpg", tmp_path / "empty", "https://a.b/c.jpg", "-", "a\0b", tmp_path / "a.jpg"]
     items = io.collect_inputs(given)
     assert [item.error is None for item in items] == [False] * 5 + [True]
-    for item, match in zip(
-        items, ["does not exist", "holds no files", "URL", "standard input", "null"], strict=False
-    ):
+    for item, match in zip(items, ["does not exist", "holds no files", "URL", "standard input", "null"], strict=False):
         assert item.error is not None
         one_line(item.error)
         assert match in str(item.error)
@@ -808,9 +788,7 @@ def test_zero_in_a_relative_png_is_a_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "values"), [("metric", [[np.nan, 0]]), ("affine", [[0.5, np.nan]])])
-def test_maps_without_values_are_not_saved(
-    tmp_path: Path, kind: DepthKind, values: list[list[float]]
-) -> None:
+def test_maps_without_values_are_not_saved(tmp_path: Path, kind: DepthKind, values: list[list[float]]) -> None:
     with pytest.raises(DeixisError, match="have no value") as caught:
         io.save_depth(depth_map(kind, np.array(values)), tmp_path, "a")
     one_line(caught.value)
@@ -851,9 +829,7 @@ def test_loading_what_is_no_depth_map(tmp_path: Path) -> None:
 def mask_of(shape: tuple[int, int], *, found: bool = True) -> Mask:
     pixels = np.zeros(shape, dtype=np.bool_)
     pixels[2:5, 3:9] = found
-    return Mask(
-        pixels, pixels.astype(np.float32), 0.75, found, Text("красный стул", "user"), "test-model", 0.1
-    )
+    return Mask(pixels, pixels.astype(np.float32), 0.75, found, Text("красный стул", "user"), "test-model", 0.1)
 
 
 @pytest.mark.parametrize("index", [None, 1, 2])

@@ -15,9 +15,7 @@ def depths(seed: int, shape: tuple[int, ...] = (2, 1, 6, 8)) -> torch.Tensor:
     return 0.5 + 9 * torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def value_and_gradient(
-    pred: torch.Tensor, target: torch.Tensor, lambd: float = 0.5
-) -> tuple[float, torch.Tensor]:
+def value_and_gradient(pred: torch.Tensor, target: torch.Tensor, lambd: float = 0.5) -> tuple[float, torch.Tensor]:
     pred = pred.clone().requires_grad_()
     loss = silog_loss(pred, target, lambd)
     assert loss.shape == ()
@@ -43,9 +41,7 @@ def test_silog_is_its_definition(lambd):
 
 def test_lambda_one_ignores_scale():
     pred, target = depths(2), depths(3)
-    assert silog_loss(3 * pred, target, 1.0).item() == pytest.approx(
-        silog_loss(pred, target, 1.0).item(), rel=1e-5
-    )
+    assert silog_loss(3 * pred, target, 1.0).item() == pytest.approx(silog_loss(pred, target, 1.0).item(), rel=1e-5)
     assert silog_loss(3 * pred, target).item() != pytest.approx(silog_loss(pred, target).item(), rel=1e-2)
 
 

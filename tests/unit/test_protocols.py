@@ -79,9 +79,7 @@ def test_pixels_outside_window_and_range_do_not_count():
 
 
 @pytest.mark.parametrize("protocol", [KITTI_GARG, KITTI_EIGEN])
-@pytest.mark.parametrize(
-    "shape", [(375, 1242), (370, 1224), (374, 1238), (370, 1226), (376, 1241), (352, 1216)]
-)
+@pytest.mark.parametrize("shape", [(375, 1242), (370, 1224), (374, 1238), (370, 1226), (376, 1241), (352, 1216)])
 def test_every_kitti_frame_is_scored_on_its_benchmark_frame(protocol, shape):
     height, width = shape
     top, bottom, left, right = protocol.window(height, width)
@@ -104,9 +102,7 @@ def test_depths_arrays_and_tensors_score_the_same():
     prediction.flags.writeable = False
     assert WHOLE.score(Depth(prediction, "metric", TEXT, "toy"), truth) == expected
     assert WHOLE.score(torch.tensor(prediction), torch.tensor(truth), kind="metric") == expected
-    assert WHOLE.score(
-        prediction[:, ::-1], truth[:, ::-1].astype(np.float64), kind="metric"
-    ) == pytest.approx(expected)
+    assert WHOLE.score(prediction[:, ::-1], truth[:, ::-1].astype(np.float64), kind="metric") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["affine", "disparity"])

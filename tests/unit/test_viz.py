@@ -58,19 +58,14 @@ def test_near_is_warm_for_every_kind(kind: DepthKind) -> None:
 
 
 def test_relative_kinds_agree_on_colours() -> None:
-    affine, disparity = (
-        np.asarray(ramp(kind).colorize(low=0, high=1), dtype=int) for kind in ("affine", "disparity")
-    )
+    affine, disparity = (np.asarray(ramp(kind).colorize(low=0, high=1), dtype=int) for kind in ("affine", "disparity"))
     assert np.abs(affine - disparity).max() <= 3
 
 
 def test_ends_of_the_scale() -> None:
     depth = ramp("metric")
     assert viz.depth_range(depth) == pytest.approx((1.09, 9.91), abs=0.25)
-    assert (
-        np.asarray(depth.colorize(low=1, high=10)).tolist()
-        != np.asarray(depth.colorize(low=1, high=30)).tolist()
-    )
+    assert np.asarray(depth.colorize(low=1, high=10)).tolist() != np.asarray(depth.colorize(low=1, high=30)).tolist()
     with pytest.raises(UsageError, match="colour scale"):
         depth.colorize(low=5, high=1)
 
@@ -122,9 +117,7 @@ def test_pictures_of_every_shape(shape: tuple[int, int], kind: DepthKind) -> Non
     pixels = np.zeros(shape, dtype=np.bool_)
     pixels[0, 0] = True
     depth = ramp(kind, shape)
-    answer = Answer(
-        "how far?", (referent(pixels), referent(~pixels)), depth, "the red chair", 1.0, ("a note",)
-    )
+    answer = Answer("how far?", (referent(pixels), referent(~pixels)), depth, "the red chair", 1.0, ("a note",))
     pictures = [
         viz.depth_picture(depth),
         viz.depth_picture(depth, rgb),

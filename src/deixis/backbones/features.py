@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,11 @@ class _RecordingAttention:
         self.map: Tensor | None = None  # [B, N, T] of the last call
 
     def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: None = None,
     ) -> Tensor:
         query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, N, d]
         key = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, T, d]
@@ -112,7 +117,9 @@ class UNetFeatures(nn.Module):
                     probes.append(probe)
         if not probes:
             raise ModelError(
-                "unet", f"has no cross-attention at level {level}", "choose one with text at its two middle levels"
+                "unet",
+                f"has no cross-attention at level {level}",
+                "choose one with text at its two middle levels",
             )
         return probes
 
@@ -170,6 +177,6 @@ class UNetFeatures(nn.Module):
 
 def _layers(block: nn.Module) -> list[tuple[nn.Module, nn.Module | None]]:
     """The (resnet, attention or None) pairs of a U-Net block."""
-    resnets = list(block.resnets)
+    resnets = list(cast("nn.ModuleList", block.resnets))
     attentions = list(getattr(block, "attentions", None) or [None] * len(resnets))
     return list(zip(resnets, attentions, strict=True))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -10,14 +14,48 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from deixis.backbones.weights import fill, name_some, read_safetensors
 from deixis.errors import ModelError
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer")
+TOKENIZER_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+# What single files are called.
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 # Architecture files of Stable Diffusion 1.x, which EVP and VPD start from; no weights.
 SD1 = "sd1"
+
+AGAIN = "copy the folder again from its source"
+
+# Old diffusers versions named the VAE's attention differently.
+_OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+# What a whole CLIP model holds besides its text tower, and what older transformers versions saved with that.
+_NOT_TEXT = re.compile(r"vision_model\..*|visual_projection\..*|text_projection.*|logit_scale|.*\.position_ids")
+
+# What original checkpoints hold besides the three networks: (what it is, pattern of its keys).
+_NOT_NETWORK = (
+    ("moving average of the denoiser", re.compile(r"model_ema\..*")),
+    (
+        "noise schedule",
+        re.compile(r"(alphas|betas|sqrt_|log_one_minus|posterior_|lvlb_weights|logvar|scale_factor).*"),
+    ),
+    ("autoencoder's training loss", re.compile(r"first_stage_model\.loss\..*")),
+    ("position ids", re.compile(r"cond_stage_model\..*\.position_ids")),
+    ("CLIP besides its text tower", re.compile(r"cond_stage_model\.(transformer\.text_projection.*|logit_scale)")),
+)
+_NETWORKS = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.")
 
 
 @dataclass
@@ -28,16 +66,20 @@ class StableDiffusion:
         vae: image autoencoder; only its encoder is used.
         unet: the denoiser.
         text_encoder: CLIP text tower.
-        tokenizer: its vocabulary.
+        tokenizer: its vocabulary; single files have none.
+        notes: what was left out while loading, in words.
     """
 
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel | None = None
     tokenizer: CLIPTokenizer | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def from_config(cls, config: dict[str, dict[str, Any]], tokenizer: CLIPTokenizer | None = None) -> StableDiffusion:
+    def from_config(
+        cls, config: Mapping[str, dict[str, Any]], tokenizer: CLIPTokenizer | None = None
+    ) -> StableDiffusion:
         """Untrained parts of the sizes in ``config`` (keys ``vae``, ``unet`` and optionally ``text_encoder``)."""
         text = config.get("text_encoder")
         return cls(
@@ -48,99 +90,283 @@ class StableDiffusion:
         )
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> StableDiffusion:
+    def from_pretrained(
+        cls, source: str | Path, config: Mapping[str, dict[str, Any]] | None = None
+    ) -> StableDiffusion:
         """Load from a diffusers folder, a single ``.ckpt``/``.safetensors`` file, or a hub id.
 
-        A hub id (``owner/name``) is the only thing that may be downloaded, and only because it was named.
+        Weights are float32, and each must fit. A hub id (``owner/name``) is the only thing that may be downloaded,
+        and only because it was named.
+
+        Args:
+            source: path or hub id.
+            config: sizes of a single file's parts; those of Stable Diffusion 1.x by default.
 
         Raises:
-            ModelError: if ``source`` is none of these, or a part is missing or damaged.
+            ModelError: if ``source`` is none of these, or a part is missing, damaged or does not fit.
         """
-        path = Path(source)
+        path = Path(source).expanduser()
         if path.is_file():
-            return cls._from_single_file(path)
+            return cls._from_single_file(path, config or architecture(SD1))
         if path.is_dir():
             return cls._from_folder(path)
-        if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+        if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)) and path.suffix not in SUFFIXES:
             return cls._from_folder(_download(str(source)))
-        raise ModelError(source, "is not a file or folder here", "pass a diffusers folder, a single file or a hub id")
+        raise ModelError(
+            source, "is not a file or folder here", "pass a diffusers folder, a single file or a hub id"
+        )
 
     @classmethod
     def _from_folder(cls, folder: Path) -> StableDiffusion:
         for part in PARTS:
             if not (folder / part).is_dir():
                 raise ModelError(
-                    folder, f"has no '{part}' folder", f"a diffusers Stable Diffusion folder holds {', '.join(PARTS)}"
+                    folder,
+                    f"has no '{part}' folder",
+                    f"a diffusers Stable Diffusion folder holds {', '.join(PARTS)}",
                 )
-        options = {"local_files_only": True, "use_safetensors": True}
-        try:
-            return cls(
-                vae=AutoencoderKL.from_pretrained(folder / "vae", **options),
-                unet=UNet2DConditionModel.from_pretrained(folder / "unet", **options),
-                text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", **options),
-                tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(folder, f"cannot be read ({error})", "copy the folder again from its source") from error
+        text_encoder = empty_text_tower(folder / "text_encoder")
+        fill(text_encoder, read_text_tower(folder / "text_encoder", text_encoder), folder / "text_encoder", AGAIN)
+        restore_position_ids(text_encoder)
+        return cls(
+            vae=_read_part(AutoencoderKL, folder / "vae"),
+            unet=_read_part(UNet2DConditionModel, folder / "unet"),
+            text_encoder=text_encoder,
+            tokenizer=read_tokenizer(folder / "tokenizer"),
+        )
 
     @classmethod
-    def _from_single_file(cls, path: Path) -> StableDiffusion:
+    def _from_single_file(cls, path: Path, config: Mapping[str, dict[str, Any]]) -> StableDiffusion:
+        from deixis.checkpoints.files import read_checkpoint
+
+        return cls.from_original(read_checkpoint(path).tensors, config, path)
+
+    @classmethod
+    def from_original(
+        cls, state: Mapping[str, Tensor], config: Mapping[str, dict[str, Any]], label: object
+    ) -> StableDiffusion:
+        """Parts from the state dict of the original latent diffusion code; the moving average is not used.
+
+        Args:
+            state: its tensors.
+            config: sizes of the parts.
+            label: how errors call it.
+
+        Raises:
+            ModelError: if it is something else, or a tensor is missing, unknown or of another shape.
+        """
         from diffusers.loaders.single_file_utils import (
             convert_ldm_clip_checkpoint,
             convert_ldm_unet_checkpoint,
             convert_ldm_vae_checkpoint,
         )
 
-        from deixis.checkpoints.files import read_checkpoint
-
-        state = read_checkpoint(path).tensors
-        config = architecture(SD1)
-        first = state.get("model.diffusion_model.input_blocks.0.0.weight")
-        keys = state.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
-        if first is None or keys is None:
+        entry = state.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
+        if entry is None:
             raise ModelError(
-                path, "is not an original Stable Diffusion checkpoint", "pass one, or a diffusers folder"
+                label, "is not an original Stable Diffusion checkpoint", "pass one, or a diffusers folder"
             )
-        if keys.shape[1] != config["unet"]["cross_attention_dim"]:
+        width = config["unet"]["cross_attention_dim"]
+        remedy = "convert other versions to a diffusers folder first and pass that"
+        if entry.shape[-1] != width:
             raise ModelError(
-                path,
-                f"has text vectors of {keys.shape[1]} channels, Stable Diffusion 1.x has 768",
-                "convert other versions to a diffusers folder first and pass that",
+                label, f"has text vectors of {entry.shape[-1]} channels, Stable Diffusion 1.x has {width}", remedy
             )
+        used, notes = _sort_original(state, label, remedy)
         with torch.device("meta"):
             parts = cls.from_config(config)
+        parts.notes = notes
         assert parts.text_encoder is not None
+        unet, vae, text = parts.unet, parts.vae, parts.text_encoder
         try:
-            parts.unet.load_state_dict(convert_ldm_unet_checkpoint(state, config=dict(parts.unet.config)), assign=True)
-            parts.vae.load_state_dict(convert_ldm_vae_checkpoint(state, config=dict(parts.vae.config)), assign=True)
-            clip = {k: v for k, v in convert_ldm_clip_checkpoint(state).items() if not k.endswith("position_ids")}
-            prefixed = any(k.startswith("text_model.") for k in parts.text_encoder.state_dict())
-            clip = clip if prefixed else {k.removeprefix("text_model."): v for k, v in clip.items()}
-            # The position ids are a constant that is not stored in memory-less construction.
-            parts.text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(config["text_encoder"]))
-            parts.text_encoder.load_state_dict(clip)
-        except (KeyError, RuntimeError) as error:
-            raise ModelError(path, f"does not fit Stable Diffusion 1.x ({error})", "pass a 1.x checkpoint") from error
+            with _quiet():
+                converted = (
+                    (unet, convert_ldm_unet_checkpoint(dict(used), config=dict(unet.config))),
+                    (vae, convert_ldm_vae_checkpoint(dict(used), config=dict(vae.config))),
+                    (text, _text_keys(convert_ldm_clip_checkpoint(used), text)),
+                )
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            raise ModelError(label, f"cannot be converted ({error!r})", remedy) from error
+        # The converter passes over what it does not know; a tensor it took keeps its place in memory.
+        taken = {value.data_ptr() for _, tensors in converted for value in tensors.values()}
+        if unknown := [key for key, value in used.items() if value.data_ptr() not in taken]:
+            raise ModelError(label, f"has unknown {name_some(unknown)}", remedy)
+        for network, tensors in converted:
+            fill(network, tensors, label, remedy)
+        restore_position_ids(text)
         return parts
 
 
 def architecture(name: str) -> dict[str, dict[str, Any]]:
     """The ``vae``, ``unet`` and ``text_encoder`` configurations stored with the package under ``name``."""
-    text = resources.files("deixis.backbones").joinpath("configs", f"{name}.json").read_text(encoding="utf-8")
+    text = (resources.files("deixis.backbones") / "configs" / f"{name}.json").read_text(encoding="utf-8")
     config: dict[str, dict[str, Any]] = json.loads(text)
     return config
 
 
+def read_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A CLIP vocabulary.
+
+    Raises:
+        ModelError: if a file is missing or damaged.
+    """
+    alternatives = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    if not any(all((folder / name).is_file() for name in names) for names in alternatives):
+        raise ModelError(folder, "lacks vocab.json or merges.txt", AGAIN)
+    try:
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise ModelError(folder, f"is not a whole CLIP vocabulary ({_first_line(error)})", AGAIN) from error
+    return tokenizer
+
+
+def empty_text_tower(folder: Path) -> CLIPTextModel:
+    """The text tower that ``folder/config.json`` describes, on the meta device; that of a whole CLIP model as well.
+
+    Raises:
+        ModelError: if the file is missing, damaged or describes something else.
+    """
+    config = _read_config(folder, "model_type", ("clip_text_model", "clip"))
+    try:
+        with torch.device("meta"):
+            return CLIPTextModel(CLIPTextConfig.from_dict(config.get("text_config") or config))
+    except Exception as error:  # whatever a damaged configuration makes the library raise
+        raise ModelError(folder / "config.json", f"describes no text tower ({_first_line(error)})", AGAIN) from error
+
+
+def read_text_tower(folder: Path, like: CLIPTextModel) -> dict[str, Tensor]:
+    """Text tower weights under the keys that ``like`` has; the rest of a whole CLIP model is left out.
+
+    Raises:
+        ModelError: if the file is missing or damaged.
+    """
+    return _text_keys(_read_weights(folder, "model"), like)
+
+
+def restore_position_ids(network: nn.Module) -> None:
+    """Make the constant of CLIP text towers that is not saved, so that building on the meta device leaves it empty."""
+    for module in network.modules():
+        ids = module._buffers.get("position_ids")
+        if ids is not None and ids.is_meta:
+            module._buffers["position_ids"] = torch.arange(ids.shape[-1]).unsqueeze(0)
+
+
+def _text_keys(tensors: Mapping[str, Tensor], like: CLIPTextModel) -> dict[str, Tensor]:
+    # transformers 5 dropped ``text_model.`` in memory and accepts both on disk.
+    prefix = "text_model." if any(key.startswith("text_model.") for key in like.state_dict()) else ""
+    return {
+        prefix + key.removeprefix("text_model."): value
+        for key, value in tensors.items()
+        if not _NOT_TEXT.fullmatch(key)
+    }
+
+
+def _read_part(cls: Any, folder: Path) -> Any:
+    config = _read_config(folder, "_class_name", (cls.__name__,))
+    try:
+        with torch.device("meta"), _quiet():
+            network = cls.from_config(config)
+    except Exception as error:  # whatever a damaged configuration makes the library raise
+        raise ModelError(
+            folder / "config.json", f"describes no {cls.__name__} ({_first_line(error)})", AGAIN
+        ) from error
+    tensors = _read_weights(folder, "diffusion_pytorch_model")
+    if cls is AutoencoderKL:
+        old = re.compile(rf"(.+\.attentions\.0\.)({'|'.join(_OLD_VAE)})(\.\w+)")
+        tensors = {old.sub(lambda m: m[1] + _OLD_VAE[m[2]] + m[3], key): value for key, value in tensors.items()}
+    fill(network, tensors, folder, AGAIN)
+    return network.eval()
+
+
+def _read_config(folder: Path, field: str, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """``folder/config.json``, whose ``field`` must be one of ``wanted``."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(folder, f"has no readable config.json ({error.strerror})", AGAIN) from error
+    except ValueError as error:
+        raise ModelError(path, f"is not JSON ({error})", AGAIN) from error
+    found = config.get(field) if isinstance(config, dict) else None
+    if found not in wanted:
+        raise ModelError(path, f"describes {found or 'nothing'}, not {' or '.join(wanted)}", AGAIN)
+    assert isinstance(config, dict)
+    return config
+
+
+def _read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
+    """``stem.safetensors``, or the files of ``stem.safetensors.index.json``."""
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if single.is_file():
+        return read_safetensors(single)
+    if not index.is_file():
+        others = sorted(path.name for path in folder.glob("*.bin")) + sorted(
+            path.name for path in folder.glob("*.safetensors")
+        )
+        found = f" (it has {name_some(others)})" if others else ""
+        raise ModelError(folder, f"has no {single.name}{found}", f"copy that file into {folder}")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(index, f"is damaged ({error!r})", AGAIN) from error
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        if not (folder / name).is_file():
+            raise ModelError(folder, f"lacks {name}, which its index names", AGAIN)
+        tensors |= read_safetensors(folder / name)
+    return tensors
+
+
+def _sort_original(
+    state: Mapping[str, Tensor], label: object, remedy: str
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of the networks, and notes on the others, which are left out by name."""
+    used: dict[str, Tensor] = {}
+    left: dict[str, int] = {}
+    unknown = []
+    for key, value in state.items():
+        what = next((what for what, pattern in _NOT_NETWORK if pattern.fullmatch(key)), None)
+        if what is not None:
+            left[what] = left.get(what, 0) + 1
+        elif key.startswith(_NETWORKS):
+            used[key] = value
+        else:
+            unknown.append(key)
+    if unknown:
+        raise ModelError(label, f"has unknown {name_some(unknown)}", remedy)
+    return used, tuple(f"left out: {what} ({count} tensors)" for what, count in left.items())
+
+
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [f"{part}/*" for part in PARTS]
+    patterns = [f"{part}/*.{suffix}" for part in PARTS for suffix in ("json", "txt", "safetensors")]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.bin", "*.ckpt", "*.msgpack"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return Path(
+            snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise ModelError(
             hub_id,
-            "cannot be fetched from the model hub and is not in its cache",
-            f"connect to the internet, or copy the folder from huggingface.co/{hub_id} and pass its path",
+            "is not a folder here, cannot be fetched from the model hub and is not in its cache",
+            f"connect to the internet, or copy the folders {', '.join(PARTS)} of huggingface.co/{hub_id} and pass"
+            " the path of the folder they are in",
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library's warnings say what is checked here, at greater length."""
+    logger = logging.getLogger("diffusers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -54,10 +54,18 @@ class Family:
 
 FAMILIES = {
     "evp-depth-nyu": Family(
-        "evp-depth", "nyuv2", 10.0, Preprocessing((480, 640), "fit", windows=8), "encoder.aggregation.layer1.conv1.weight"
+        "evp-depth",
+        "nyuv2",
+        10.0,
+        Preprocessing((480, 640), "fit", windows=8),
+        "encoder.aggregation.layer1.conv1.weight",
     ),
     "evp-depth-kitti": Family(
-        "evp-depth", "kitti", 80.0, Preprocessing((352, 1216), "fit", windows=20), "encoder.aggregation.layer1.conv1.weight"
+        "evp-depth",
+        "kitti",
+        80.0,
+        Preprocessing((352, 1216), "fit", windows=20),
+        "encoder.aggregation.layer1.conv1.weight",
     ),
     "evp-refer": Family(
         "evp-refer", "refcoco", None, Preprocessing((512, 512), "stretch"), "aggregation.layer1.conv1.weight"
@@ -171,9 +179,7 @@ def recognise(tensors: Mapping[str, Tensor]) -> str | None:
     return "vpd-refer" if "classifier.conv1_1.weight" in tensors else None
 
 
-def from_official(
-    checkpoint: Checkpoint, to: str, label: str, embedding: Tensor | None = None
-) -> Converted:
+def from_official(checkpoint: Checkpoint, to: str, label: str, embedding: Tensor | None = None) -> Converted:
     """Official keys to ours, in memory.
 
     Args:
@@ -259,8 +265,13 @@ def _config(
         return {"tokens": _tokens(tensors, "classifier.conv1_3.weight", 640 + 640, label)}, False
     if family.system == "evp-refer":
         if not clip:
-            raise CheckpointError(label, "lacks the text tower (clip_model.*)", "use the whole EVP referring checkpoint")
-        return {"std": STD["refcoco"], "tokens": _tokens(tensors, "classifier.conv1_3.weight", 640 + 640, label)}, True
+            raise CheckpointError(
+                label, "lacks the text tower (clip_model.*)", "use the whole EVP referring checkpoint"
+            )
+        return {
+            "std": STD["refcoco"],
+            "tokens": _tokens(tensors, "classifier.conv1_3.weight", 640 + 640, label),
+        }, True
     max_depth = float(args.get("max_depth", family.max_depth))
     if family.system == "vpd-depth":
         if CLASS_EMBEDDINGS not in tensors:
@@ -282,7 +293,9 @@ def _config(
         shape = list(tensors[CLASS_EMBEDDINGS].shape)
         if shape != [1, tokens, 768]:
             raise CheckpointError(
-                label, f"has an aggregated embedding of shape {shape}, not [1, {tokens}, 768]", "check the file"
+                label,
+                f"has an aggregated embedding of shape {shape}, not [1, {tokens}, 768]",
+                "check the file",
             )
         config["stored"] = [f"aggregate:{family.dataset}"]
     else:
@@ -303,9 +316,21 @@ def _tokens(tensors: Mapping[str, Tensor], key: str, without: int, label: str) -
 
 # Official tensors that have no use in perception; stored all the same, so that the way back is complete.
 _KEPT = (
-    (re.compile(r"(?:encoder\.)?encoder_vq\.(post_quant_conv\..+)"), "vae", "the image decoder's entry, never used"),
-    (re.compile(r"(?:encoder\.)?unet\.unet\.diffusion_model\.out\.0\.(.+)"), "unet", "the denoiser's exit, never used"),
-    (re.compile(r"(?:encoder\.)?unet\.unet\.diffusion_model\.out\.2\.(.+)"), "unet", "the denoiser's exit, never used"),
+    (
+        re.compile(r"(?:encoder\.)?encoder_vq\.(post_quant_conv\..+)"),
+        "vae",
+        "the image decoder's entry, never used",
+    ),
+    (
+        re.compile(r"(?:encoder\.)?unet\.unet\.diffusion_model\.out\.0\.(.+)"),
+        "unet",
+        "the denoiser's exit, never used",
+    ),
+    (
+        re.compile(r"(?:encoder\.)?unet\.unet\.diffusion_model\.out\.2\.(.+)"),
+        "unet",
+        "the denoiser's exit, never used",
+    ),
 )
 
 
@@ -337,11 +362,17 @@ def _assign(
         if kept := _kept(key):
             parts[kept[0]][kept[1]] = tensors.pop(key)
             report.kept[key] = kept[2]
-    for problem, keys in (("lacks", missing), ("has wrong shapes:", shapes), ("has unknown keys", sorted(tensors))):
+    for problem, keys in (
+        ("lacks", missing),
+        ("has wrong shapes:", shapes),
+        ("has unknown keys", sorted(tensors)),
+    ):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise CheckpointError(
-                label, f"{problem} {', '.join(keys[:3])}{more}", f"check that it is a {system} checkpoint, whole and unchanged"
+                label,
+                f"{problem} {', '.join(keys[:3])}{more}",
+                f"check that it is a {system} checkpoint, whole and unchanged",
             )
     return parts
 
@@ -360,7 +391,11 @@ def to_official(folder: Path) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for part, prefix in PREFIXES.items():
         for key, value in read_part(folder, part).items():
-            unused = (("decoder.", "post_quant_conv.") if part == "vae" else ("conv_norm_out.", "conv_out.")) if part in ("vae", "unet") else ()
+            unused = (
+                (("decoder.", "post_quant_conv.") if part == "vae" else ("conv_norm_out.", "conv_out."))
+                if part in ("vae", "unet")
+                else ()
+            )
             name = official_key(prefix + key, system)
             if unused and key.startswith(unused):
                 name = official_key(prefix + key, system)
@@ -455,7 +490,9 @@ def _read_embedding(path: Path) -> Tensor:
 def _take_clip(clip: Path, converted: Converted) -> Path:
     if not (clip / "tokenizer" / "vocab.json").is_file():
         raise UsageError(
-            f"--clip {clip}", "has no tokenizer/vocab.json", "pass a folder with the tokenizer of CLIP ViT-L/14"
+            f"--clip {clip}",
+            "has no tokenizer/vocab.json",
+            "pass a folder with the tokenizer of CLIP ViT-L/14",
         )
     if converted.manifest.system == "vpd-refer":
         tower = StableDiffusion.text_tower_from(clip / "text_encoder")

@@ -101,19 +101,27 @@ def network(manifest: Manifest, backbone: StableDiffusion) -> nn.Module:
     names = {f.name for f in dataclasses.fields(system.config)}
     unknown = sorted(set(manifest.config) - names)
     if unknown:
-        raise ModelError(manifest.system, f"has no switch {', '.join(unknown)}", f"known are {', '.join(sorted(names))}")
+        raise ModelError(
+            manifest.system, f"has no switch {', '.join(unknown)}", f"known are {', '.join(sorted(names))}"
+        )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest.config.items()}
     return system.network(system.config(**values), backbone)
+
+
+def locate(key: str) -> tuple[str, str]:
+    """Part of one of a network's keys, and its key in that part's file."""
+    part = next(part for part, prefix in PREFIXES.items() if key.startswith(prefix))
+    tail = key.removeprefix(PREFIXES[part])
+    if part == "text_encoder":  # transformers 5 dropped the prefix in memory; on disk it stays
+        tail = "text_model." + tail.removeprefix("text_model.")
+    return part, tail
 
 
 def split(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """A network's state by part, with the keys each part has on disk."""
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in FILES}
     for key, tensor in state.items():
-        part = next(part for part, prefix in PREFIXES.items() if key.startswith(prefix))
-        tail = key.removeprefix(PREFIXES[part])
-        if part == "text_encoder":  # transformers 5 dropped the prefix in memory; on disk it stays
-            tail = "text_model." + tail.removeprefix("text_model.")
+        part, tail = locate(key)
         parts[part][tail] = tensor
     return parts
 
@@ -130,29 +138,35 @@ def save_folder(
         folder: must not exist, or be empty.
         manifest: what ``deixis.json`` says.
         parts: tensors by part (see :func:`split`).
-        tokenizer: vocabulary to store, as an object or a folder to copy.
+        tokenizer: vocabulary to store, as an object or a folder to copy from.
 
     Raises:
         CheckpointError: if ``folder`` is in the way or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(folder, "already exists", "choose another output folder or remove it")
+    check_free(folder)
+    need = sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise CheckpointError(folder, f"cannot be created ({error.strerror})", "choose a writable place") from error
-    try:
+        free = shutil.disk_usage(folder.parent).free
+        if free < need:
+            raise CheckpointError(
+                folder, f"needs {need / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free", "free some space"
+            )
+        partial.mkdir()
         for part, tensors in parts.items():
             if not tensors:
                 continue
             file = partial / FILES[part]
             file.parent.mkdir()
-            save_file({k: v.contiguous() for k, v in tensors.items()}, file, metadata={"format": "pt"})
+            save_file(own_memory(tensors), file, metadata={"format": "pt"})
             if part in manifest.architecture:
                 _write_json(file.parent / "config.json", manifest.architecture[part])
         if isinstance(tokenizer, Path):
-            shutil.copytree(tokenizer, partial / "tokenizer")
+            (partial / "tokenizer").mkdir()
+            for name in TOKENIZER_FILES:
+                if (tokenizer / name).is_file():
+                    shutil.copyfile(tokenizer / name, partial / "tokenizer" / name)
         elif tokenizer is not None:
             tokenizer.save_pretrained(partial / "tokenizer")
         content = {
@@ -167,29 +181,50 @@ def save_folder(
             "sha256": digest(partial),
         }
         _write_json(partial / MANIFEST, content)
-        partial.chmod(0o755)  # mkdtemp makes it private
-        if folder.exists():
+        if folder.is_dir():
             folder.rmdir()
         partial.rename(folder)
-    except OSError as error:
-        raise CheckpointError(folder, f"cannot be written ({error.strerror})", "free some space, or choose another place") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            folder, f"cannot be written ({why})", "free some space or choose another place"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Whether a folder may be written at this place.
+
+    Raises:
+        CheckpointError: if something is there already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(folder, "already exists", "choose another output folder or remove it")
+
+
+def own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they can be written: contiguous, and no two in the same memory; copied only where needed."""
+    seen: set[int] = set()
+    out = {}
+    for key, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        alone = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        whole = alone and tensor.is_contiguous()
+        out[key] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+    return out
 
 
 def digest(folder: Path) -> str:
     """SHA-256 over the weight files of a folder, in a fixed order."""
     sha = hashlib.sha256()
-    for part in FILES:
-        file = folder / FILES[part]
-        if file.is_file():
-            with file.open("rb") as stream:
-                sha.update(hashlib.file_digest(stream, "sha256").digest() if hasattr(hashlib, "file_digest") else _sha(stream.read()))
+    for name in FILES.values():
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    sha.update(block)
     return sha.hexdigest()
-
-
-def _sha(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -205,31 +240,33 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        architecture = {
-            part: json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
-            for part in ("vae", "unet", "text_encoder")
-            if part != "text_encoder" or (folder / part).is_dir()
-        }
         if content["format"] != FORMAT:
-            raise ModelError(folder, f"has format {content['format']}", f"this version reads format {FORMAT}")
-        return Manifest(
+            raise ModelError(
+                folder, f"has format {content['format']}", f"this version of deixis reads format {FORMAT}"
+            )
+        preprocessing = content["preprocessing"]
+        height, width = preprocessing["size"]
+        manifest = Manifest(
             system=content["system"],
-            config=content["config"],
-            preprocessing=Preprocessing(
-                tuple(content["preprocessing"]["size"]),
-                content["preprocessing"]["resize"],
-                content["preprocessing"]["windows"],
-            ),
+            config=dict(content["config"]),
+            preprocessing=Preprocessing((height, width), preprocessing["resize"], preprocessing["windows"]),
             licence=content["licence"],
-            architecture=architecture,
+            architecture={},
             source=content["source"],
-            official=content["official"],
+            official=dict(content["official"]),
             threshold=content["threshold"],
         )
-    except FileNotFoundError as error:
-        raise ModelError(folder, f"has no {Path(error.filename).relative_to(folder)}", "copy the folder again") from error
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ModelError(path, f"is damaged ({error})", "copy the folder again from its source") from error
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(path, f"is damaged ({error!r})", AGAIN) from error
+    for part in CONFIGURED:
+        config = folder / part / "config.json"
+        if part == "text_encoder" and not config.parent.is_dir():
+            continue
+        try:
+            manifest.architecture[part] = dict(json.loads(config.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise ModelError(config, f"is missing or damaged ({error!r})", AGAIN) from error
+    return manifest
 
 
 def read_part(folder: Path, part: str) -> dict[str, Tensor]:
@@ -239,78 +276,53 @@ def read_part(folder: Path, part: str) -> dict[str, Tensor]:
         ModelError: if the file is damaged.
     """
     file = folder / FILES[part]
-    if not file.is_file():
-        return {}
-    try:
-        with safe_open(file, framework="pt") as stream:
-            return {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise ModelError(file, f"is not a whole safetensors file ({error})", "copy the folder again") from error
+    return read_safetensors(file) if file.is_file() else {}
 
 
 def load_folder(folder: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer | None]:
     """The network with its weights in float32, in evaluation mode, with its manifest and vocabulary.
 
+    Weights that are float32 on disk stay mapped from there: leave the folder alone while the network is in use.
+
     Raises:
         ModelError: if anything is missing, damaged, or does not fit, named key by key.
     """
     manifest = read_manifest(folder)
-    with torch.device("meta"):
-        backbone = StableDiffusion.from_config(manifest.architecture)
-        model = network(manifest, backbone)
-    parts = {part: read_part(folder, part) for part in FILES}
-    fill(model, parts, str(folder))
-    tokenizer = None
-    if (folder / "tokenizer").is_dir():
-        try:
-            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(folder / "tokenizer", f"cannot be read ({error})", "copy it again") from error
-    return model.eval(), manifest, tokenizer
+    model = fill_parts(manifest, {part: read_part(folder, part) for part in FILES}, folder)
+    if not (folder / "tokenizer").is_dir():
+        return model, manifest, None
+    tokenizer = read_tokenizer(folder / "tokenizer")
+    known = manifest.architecture.get("text_encoder", {}).get("vocab_size", len(tokenizer))
+    if len(tokenizer) > known:
+        raise ModelError(
+            folder / "tokenizer", f"has {len(tokenizer)} words, the text tower knows {known}", "copy the right one"
+        )
+    return model, manifest, tokenizer
 
 
-def fill(model: nn.Module, parts: Mapping[str, Mapping[str, Tensor]], label: str) -> None:
-    """Put tensors into a network built on the meta device; every key must fit.
+def fill_parts(manifest: Manifest, parts: Mapping[str, Mapping[str, Tensor]], label: object) -> nn.Module:
+    """The network of a manifest with these weights, in evaluation mode; every key must fit.
 
     Raises:
-        ModelError: naming the first keys that are missing, left over or of another shape.
+        ModelError: if the manifest makes no network, or naming the first keys that are missing, left over or of
+            another shape.
     """
-    expected = split(model.state_dict())
-    state: dict[str, Tensor] = {}
-    missing, shapes, extra = [], [], []
-    for part, keys in expected.items():
-        given = parts.get(part, {})
-        prefix = PREFIXES[part]
-        for key, like in keys.items():
-            if key not in given:
-                missing.append(f"{part}/{key}")
-            elif given[key].shape != like.shape:
-                shapes.append(f"{part}/{key} {list(given[key].shape)} instead of {list(like.shape)}")
-            else:
-                value = given[key]
-                state[prefix + key] = value.float() if value.is_floating_point() else value
-        unused = UNUSED.get(part, ())
-        extra += [f"{part}/{key}" for key in given if key not in keys and not key.startswith(unused or ("\0",))]
-    for problem, keys_ in (("lacks", missing), ("has wrong shapes:", shapes), ("has unknown", extra)):
-        if keys_:
-            more = f" and {len(keys_) - 3} more" if len(keys_) > 3 else ""
-            raise ModelError(label, f"{problem} {', '.join(keys_[:3])}{more}", "copy or convert the weights again")
-    names = model.state_dict()
-    if any(key.startswith("text_tower.clip.") for key in names):
-        plain = "text_tower.clip.text_model." not in "".join(k for k in names if k.startswith("text_tower.clip."))
-        state = {k.replace("text_tower.clip.text_model.", "text_tower.clip.") if plain else k: v for k, v in state.items()}
-    model.load_state_dict(state, assign=True)
-    _restore_constants(model)
-
-
-def _restore_constants(model: nn.Module) -> None:
-    """Non-persistent buffers carry no weights, so a network built on the meta device has them empty."""
-    for module in model.modules():
-        if isinstance(module, CLIPTextModel):
-            positions = module.config.max_position_embeddings
-            for part in module.modules():
-                if "position_ids" in part._buffers:
-                    part._buffers["position_ids"] = torch.arange(positions).unsqueeze(0)
+    try:
+        with torch.device("meta"):
+            model = network(manifest, StableDiffusion.from_config(manifest.architecture))
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise ModelError(label, f"describes no network that can be built ({error!r})", AGAIN) from error
+    places = {key: locate(key) for key in model.state_dict()}
+    ours = {place: key for key, place in places.items()}
+    state = {
+        ours.get((part, key), f"{part}/{key}"): value
+        for part, tensors in parts.items()
+        for key, value in tensors.items()
+        if not key.startswith(UNUSED.get(part, ("\0",)))
+    }
+    fill(model, state, label, "copy or convert the weights again")
+    restore_position_ids(model)
+    return model.eval()
 
 
 def _write_json(path: Path, content: Any) -> None:

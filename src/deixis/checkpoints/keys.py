@@ -1,30 +1,24 @@
-"""Key tables between the official EVP and VPD models and ours, both ways.
+"""Names and shapes of the official EVP and VPD models' tensors, for each of ours.
 
-Each of our keys has exactly one official name, found by the rules below; a table is made by naming every key of
-the model that is to be filled, so nothing can be forgotten.
+Each of our keys has exactly one official name: the longest prefix in the table of its system is exchanged. All
+keys of a network are named this way, so nothing can be forgotten.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cache
 
-from torch import Tensor
+LEVELS = 4
 
-# (pattern, replacement) pairs; the first full match names the key.
-Rules = tuple[tuple[str, str], ...]
-
-
-def _rename(key: str, rules: Rules) -> str | None:
-    for pattern, replacement in rules:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return match.expand(replacement)
-    return None
-
-
-_VAE_RESNET = {"conv_shortcut": "nin_shortcut"}
+# Names inside a block, ours (diffusers') and those of the original latent diffusion code.
+_VAE_RESNET = {
+    "norm1": "norm1",
+    "conv1": "conv1",
+    "norm2": "norm2",
+    "conv2": "conv2",
+    "conv_shortcut": "nin_shortcut",
+}
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 _UNET_RESNET = {
     "norm1": "in_layers.0",
@@ -36,175 +30,155 @@ _UNET_RESNET = {
 }
 
 
-def _swap(tail: str, names: dict[str, str]) -> str:
-    for ours, theirs in names.items():
-        if tail.startswith(ours + "."):
-            return theirs + tail[len(ours) :]
-    return tail
+def _inside(ours: str, theirs: str, names: Mapping[str, str]) -> dict[str, str]:
+    return {f"{ours}.{a}": f"{theirs}.{b}" for a, b in names.items()}
 
 
-def ldm_vae_key(key: str) -> str | None:
-    """Name of a diffusers ``AutoencoderKL`` key in the original latent diffusion code."""
-    if match := re.fullmatch(r"encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.(.+)", key):
-        return f"encoder.down.{match[1]}.block.{match[2]}.{_swap(match[3], _VAE_RESNET)}"
-    if match := re.fullmatch(r"encoder\.mid_block\.resnets\.(\d+)\.(.+)", key):
-        return f"encoder.mid.block_{int(match[1]) + 1}.{_swap(match[2], _VAE_RESNET)}"
-    if match := re.fullmatch(r"encoder\.mid_block\.attentions\.0\.(.+)", key):
-        return f"encoder.mid.attn_1.{_swap(match[1], _VAE_ATTENTION)}"
-    return _rename(
-        key,
-        (
-            (r"encoder\.down_blocks\.(\d+)\.downsamplers\.0\.(.+)", r"encoder.down.\1.downsample.\2"),
-            (r"encoder\.conv_norm_out\.(.+)", r"encoder.norm_out.\1"),
-            (r"(encoder\.conv_(?:in|out)\..+)", r"\1"),
-            (r"((?:post_)?quant_conv\..+)", r"\1"),
-        ),
-    )
+def _vae(ours: str, theirs: str, layers: int = 2) -> dict[str, str]:
+    """The encoder half of ``AutoencoderKL``."""
+    inside = {
+        "encoder.conv_in": "encoder.conv_in",
+        "encoder.conv_norm_out": "encoder.norm_out",
+        "encoder.conv_out": "encoder.conv_out",
+        "quant_conv": "quant_conv",
+        "post_quant_conv": "post_quant_conv",
+        **_inside("encoder.mid_block.attentions.0", "encoder.mid.attn_1", _VAE_ATTENTION),
+    }
+    for i in range(2):
+        inside |= _inside(f"encoder.mid_block.resnets.{i}", f"encoder.mid.block_{i + 1}", _VAE_RESNET)
+    for level in range(LEVELS):
+        inside[f"encoder.down_blocks.{level}.downsamplers.0"] = f"encoder.down.{level}.downsample"
+        for i in range(layers):
+            inside |= _inside(
+                f"encoder.down_blocks.{level}.resnets.{i}", f"encoder.down.{level}.block.{i}", _VAE_RESNET
+            )
+    return _inside(ours, theirs, inside)
 
 
-def ldm_unet_key(key: str, layers: int = 2) -> str | None:
-    """Name of a diffusers ``UNet2DConditionModel`` key in the original latent diffusion code.
-
-    Args:
-        key: the diffusers key.
-        layers: layers per block.
-    """
-    if match := re.fullmatch(r"down_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.+)", key):
-        block, kind, layer, tail = int(match[1]), match[2], int(match[3]), match[4]
-        n = 1 + block * (layers + 1) + layer
-        return f"input_blocks.{n}.0.{_swap(tail, _UNET_RESNET)}" if kind == "resnets" else f"input_blocks.{n}.1.{tail}"
-    if match := re.fullmatch(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.(.+)", key):
-        return f"input_blocks.{(int(match[1]) + 1) * (layers + 1)}.0.op.{match[2]}"
-    if match := re.fullmatch(r"mid_block\.resnets\.(\d+)\.(.+)", key):
-        return f"middle_block.{2 * int(match[1])}.{_swap(match[2], _UNET_RESNET)}"
-    if match := re.fullmatch(r"up_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.+)", key):
-        block, kind, layer, tail = int(match[1]), match[2], int(match[3]), match[4]
-        n = block * (layers + 1) + layer
-        return f"output_blocks.{n}.0.{_swap(tail, _UNET_RESNET)}" if kind == "resnets" else f"output_blocks.{n}.1.{tail}"
-    if match := re.fullmatch(r"up_blocks\.(\d+)\.upsamplers\.0\.conv\.(.+)", key):
-        block = int(match[1])
+def _unet(ours: str, theirs: str, layers: int = 2) -> dict[str, str]:
+    """``UNet2DConditionModel``, whose original numbers its blocks through."""
+    inside = {
+        "time_embedding.linear_1": "time_embed.0",
+        "time_embedding.linear_2": "time_embed.2",
+        "conv_in": "input_blocks.0.0",
+        "mid_block.attentions.0": "middle_block.1",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+    }
+    for i in range(2):
+        inside |= _inside(f"mid_block.resnets.{i}", f"middle_block.{2 * i}", _UNET_RESNET)
+    for block in range(LEVELS):
+        for i in range(layers):
+            n = 1 + block * (layers + 1) + i
+            inside |= _inside(f"down_blocks.{block}.resnets.{i}", f"input_blocks.{n}.0", _UNET_RESNET)
+            inside[f"down_blocks.{block}.attentions.{i}"] = f"input_blocks.{n}.1"
+        inside[f"down_blocks.{block}.downsamplers.0.conv"] = f"input_blocks.{(block + 1) * (layers + 1)}.0.op"
+        for i in range(layers + 1):
+            n = block * (layers + 1) + i
+            inside |= _inside(f"up_blocks.{block}.resnets.{i}", f"output_blocks.{n}.0", _UNET_RESNET)
+            inside[f"up_blocks.{block}.attentions.{i}"] = f"output_blocks.{n}.1"
         # The coarsest block has no attention: its upsampler comes second, in the others third.
-        return f"output_blocks.{block * (layers + 1) + layers}.{1 if block == 0 else 2}.conv.{match[2]}"
-    return _rename(
-        key,
-        (
-            (r"conv_in\.(.+)", r"input_blocks.0.0.\1"),
-            (r"time_embedding\.linear_1\.(.+)", r"time_embed.0.\1"),
-            (r"time_embedding\.linear_2\.(.+)", r"time_embed.2.\1"),
-            (r"mid_block\.attentions\.0\.(.+)", r"middle_block.1.\1"),
-            (r"conv_norm_out\.(.+)", r"out.0.\1"),
-            (r"conv_out\.(.+)", r"out.2.\1"),
-        ),
+        last = block * (layers + 1) + layers
+        inside[f"up_blocks.{block}.upsamplers.0"] = f"output_blocks.{last}.{1 if block == 0 else 2}"
+    return _inside(ours, theirs, inside)
+
+
+def _imafr() -> dict[str, str]:
+    """``aggregation``: layer 1 at the finest level, then attention and fusion in turn."""
+    table = _inside(
+        "imafr",
+        "aggregation.layer1",
+        {"spatial.project": "spatial_attention.0", "conv": "conv1", "norm": "group_norm"},
     )
+    attend = {
+        "spatial.project": "spatial_attention.0",
+        "channel.squeeze": "channel_attention.1",
+        "channel.excite": "channel_attention.3",
+        "conv1": "conv1",
+        "conv2": "conv2",
+        "norm": "group_norm",
+    }
+    for i in range(LEVELS - 1):
+        table |= _inside(f"imafr.attend.{i}", f"aggregation.layer{2 + 2 * i}", attend)
+        table[f"imafr.fuse.{i}"] = f"aggregation.layer{3 + 2 * i}.conv1"
+    return table
 
 
-_ADAPTER: Rules = ((r"text_adapter\.(fc\..+)", r"text_adapter.\1"), (r"text_adapter\.gamma", r"gamma"))
-_IMAFR: Rules = (
-    (r"imafr\.spatial\.project\.(.+)", r"aggregation.layer1.spatial_attention.0.\1"),
-    (r"imafr\.conv\.(.+)", r"aggregation.layer1.conv1.\1"),
-    (r"imafr\.norm\.(.+)", r"aggregation.layer1.group_norm.\1"),
-)
-_IMAFR_ATTEND = {
-    "spatial.project": "spatial_attention.0",
-    "channel.squeeze": "channel_attention.1",
-    "channel.excite": "channel_attention.3",
-    "norm": "group_norm",
-}
-_JOIN: Rules = (
-    (r"join\.layer1\.(.+)", r"layer1.\1"),
-    (r"join\.layer2\.(.+)", r"layer2.0.\1"),
-    (r"join\.out\.(.+)", r"out_layer.\1"),
-)
-_BINS: Rules = (
-    (r"bins\.bottleneck\.(.+)", r"bottle_neck.\1"),
-    (r"bins\.seed\.(.+)", r"seed_bin_regressor._net.\1"),
-    (r"bins\.seed_projector\.(.+)", r"seed_projector._net.\1"),
-    (r"bins\.projectors\.(\d+)\.(.+)", r"projectors.\1._net.\2"),
-    (r"bins\.attractors\.(\d+)\.net\.(.+)", r"attractors.\1._net.\2"),
-    (r"bins\.log_binomial\.(.+)", r"conditional_log_binomial.\1"),
-)
+def _depth_head(system: str) -> dict[str, str]:
+    table = {
+        "decoder.conv": "decoder.conv_layers",
+        "decoder.last": "decoder.last_layer_depth" if system == "evp-depth" else "last_layer_depth",
+        "bins.bottleneck": "bottle_neck",
+        "bins.seed": "seed_bin_regressor._net",
+        "bins.seed_projector": "seed_projector._net",
+        "bins.log_binomial": "conditional_log_binomial",
+    }
+    for i in range(3):  # deconvolution, batch norm, ReLU
+        table |= {f"decoder.deconvs.{i}.{j}": f"decoder.deconv_layers.{3 * i + j}" for j in range(3)}
+    for i in range(LEVELS):
+        table[f"bins.projectors.{i}"] = f"projectors.{i}._net"
+        table[f"bins.attractors.{i}.net"] = f"attractors.{i}._net"
+    return table
 
 
-def _imafr_key(key: str) -> str | None:
-    if match := re.fullmatch(r"imafr\.attend\.(\d+)\.(.+)", key):
-        return f"aggregation.layer{2 + 2 * int(match[1])}.{_swap(match[2], _IMAFR_ATTEND)}"
-    if match := re.fullmatch(r"imafr\.fuse\.(\d+)\.(.+)", key):
-        return f"aggregation.layer{3 + 2 * int(match[1])}.conv1.{match[2]}"
-    return _rename(key, _IMAFR)
+def _mask_head() -> dict[str, str]:
+    table = {"decoder.classify": "classifier.conv1_1"}
+    for i in range(LEVELS - 1):
+        fuse = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2"}
+        table |= {f"decoder.fuse.{i}.{ours}": f"classifier.{theirs}_{LEVELS - i}" for ours, theirs in fuse.items()}
+    return table
 
 
-def _depth_decoder_key(key: str, last: str) -> str | None:
-    if match := re.fullmatch(r"decoder\.deconvs\.(\d+)\.(\d+)\.(.+)", key):
-        return f"decoder.deconv_layers.{3 * int(match[1]) + int(match[2])}.{match[3]}"
-    return _rename(
-        key, ((r"decoder\.conv\.(.+)", r"decoder.conv_layers.\1"), (r"decoder\.last\.(.+)", rf"{last}.\1"))
-    )
+@cache
+def _prefixes(system: str) -> Mapping[str, str]:
+    depth = system.endswith("depth")
+    encoder = {
+        **_vae("image_encoder", "encoder_vq"),
+        **_unet("unet.unet", "unet.unet.diffusion_model"),
+        "text_adapter.fc": "text_adapter.fc",
+        "text_adapter.gamma": "gamma",
+        "stored_text": "class_embeddings",
+        **_imafr(),
+        "join.layer1": "layer1",
+        "join.layer2": "layer2.0",
+        "join.out": "out_layer",
+    }
+    # The depth models keep all of this in a module of its own, the referring ones do not.
+    table = {ours: f"encoder.{theirs}" for ours, theirs in encoder.items()} if depth else encoder
+    # transformers 5 dropped ``text_model`` in memory; official checkpoints have it.
+    table["text_tower.clip"] = table["text_tower.clip.text_model"] = text_tower_prefix(system) + "text_model"
+    return table | (_depth_head(system) if depth else _mask_head())
 
 
-def _mask_decoder_key(key: str) -> str | None:
-    if match := re.fullmatch(r"decoder\.fuse\.(\d+)\.(\d+)\.(.+)", key):
-        part = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2"}[match[2]]
-        return f"classifier.{part}_{4 - int(match[1])}.{match[3]}"
-    return _rename(key, ((r"decoder\.classify\.(.+)", r"classifier.conv1_1.\1"),))
+def text_tower_prefix(system: str) -> str:
+    """What official keys of the text tower begin with."""
+    return "encoder.clip_model.transformer." if system.endswith("depth") else "clip_model."
 
 
 def official_key(key: str, system: str) -> str:
     """Official name of one of our keys.
 
     Args:
-        key: key of our module.
+        key: key of our network.
         system: ``evp-depth``, ``evp-refer``, ``vpd-depth`` or ``vpd-refer``.
 
     Raises:
-        KeyError: if there is none, which is a mistake in the tables.
+        KeyError: if there is none.
     """
-    depth = system.endswith("depth")
-    encoder = "encoder." if depth else ""
-    name: str | None
-    if key.startswith("image_encoder."):
-        name = ldm_vae_key(key.removeprefix("image_encoder."))
-        if name is not None:
-            return f"{encoder}encoder_vq.{name}"
-    if key.startswith("unet.unet."):
-        name = ldm_unet_key(key.removeprefix("unet.unet."))
-        if name is not None:
-            return f"{encoder}unet.unet.diffusion_model.{name}"
-    if key.startswith("text_tower.clip."):
-        tail = key.removeprefix("text_tower.clip.").removeprefix("text_model.")
-        return f"{encoder}clip_model.{'transformer.' if depth else ''}text_model.{tail}"
-    if key == "stored_text":
-        return "encoder.class_embeddings"
-    for name in (_rename(key, _ADAPTER), _imafr_key(key), _rename(key, _JOIN)):
-        if name is not None:
-            return encoder + name
-    last = "decoder.last_layer_depth" if system == "evp-depth" else "last_layer_depth"
-    for name in (_depth_decoder_key(key, last), _mask_decoder_key(key), _rename(key, _BINS)):
-        if name is not None:
-            return name
+    prefixes = _prefixes(system)
+    names = key.split(".")
+    for length in range(len(names), 0, -1):
+        prefix = ".".join(names[:length])
+        if prefix in prefixes:
+            return prefixes[prefix] + key[len(prefix) :]
     raise KeyError(key)
 
 
-@dataclass(frozen=True)
-class KeyTable:
-    """Our keys and their official names, one to one."""
+def official_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Official shape of one of our tensors.
 
-    official: dict[str, str]
-
-    @classmethod
-    def of(cls, keys: Iterable[str], system: str) -> KeyTable:
-        """Table of all ``keys`` of our model."""
-        table = {key: official_key(key, system) for key in keys}
-        assert len(set(table.values())) == len(table)
-        return cls(table)
-
-
-def to_our_shape(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """An official tensor in our layout, where only singleton axes differ.
-
-    The original image encoder writes its attention as 1 x 1 convolutions, diffusers as linear layers; VPD
-    keeps class vectors as [N, C], we as [N, 1, C]. Anything else is returned as it is.
+    The original image encoder writes its attention as 1 x 1 convolutions, diffusers as linear layers.
     """
-    squeezed = tuple(side for side in tensor.shape if side != 1)
-    if tuple(tensor.shape) != shape and squeezed == tuple(side for side in shape if side != 1):
-        return tensor.reshape(shape)
-    return tensor
+    if key.startswith("image_encoder.encoder.mid_block.attentions.") and len(shape) == 2:
+        return (*shape, 1, 1)
+    return shape

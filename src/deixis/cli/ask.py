@@ -37,7 +37,7 @@ def ask(
     from deixis.ask import describe
     from deixis.camera import choose_camera
     from deixis.io import read_image, save_answer
-    from deixis.predict import load
+    from deixis.predict import load_depth, load_mask
     from deixis.question import parse_question
 
     # Everything that can be wrong with the call is found before a model is loaded.
@@ -47,8 +47,8 @@ def ask(
     answer = answer_question(
         loaded,
         question,
-        depth=load(depth_model, device),
-        segment=load(mask_model, device),
+        depth=load_depth(depth_model, device),
+        segment=load_mask(mask_model, device),
         text=text,
         fov=fov,
         focal_px=focal_px,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,7 +22,8 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON on stdout.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; chosen by itself.")]
 MaxPixelsOption = Annotated[
-    int, typer.Option("--max-pixels", min=1, help="Largest picture read [pixels]; raise it for gigapixel pictures.")
+    int,
+    typer.Option("--max-pixels", min=1, help="Largest picture read [pixels]; raise it for gigapixel pictures."),
 ]
 FovOption = Annotated[float | None, typer.Option("--fov", help="Horizontal field of view [deg].")]
 FocalOption = Annotated[float | None, typer.Option("--focal-px", help="Focal length [px] of the upright picture.")]
@@ -40,7 +41,7 @@ def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def emit(value: Any) -> None:
+def emit(value: object) -> None:
     """JSON on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 

@@ -16,14 +16,17 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="evp-depth-nyu, evp-depth-kitti, evp-refer, vpd-depth, vpd-refer; or official, the way back."
+            "--to",
+            help="evp-depth-nyu, evp-depth-kitti, evp-refer, vpd-depth, vpd-refer; or official, the way back.",
         ),
     ],
     embedding: Annotated[
-        Path | None, typer.Option("--embedding", help="EVP's aggregated text embedding, where the checkpoint lacks it.")
+        Path | None,
+        typer.Option("--embedding", help="EVP's aggregated text embedding, where the checkpoint lacks it."),
     ] = None,
     clip: Annotated[
-        Path | None, typer.Option("--clip", help="Folder with tokenizer/ (and text_encoder/) of CLIP ViT-L/14.")
+        Path | None,
+        typer.Option("--clip", help="Folder with tokenizer/ (and text_encoder/) of CLIP ViT-L/14."),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:

@@ -23,7 +23,9 @@ QUESTIONS = ("how far is the bed?", "which is nearer, the bed or the window?", "
 EXPRESSIONS = ("the bed", "the lamp", "the window on the right")
 
 
-def demo(out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("demo-output")) -> int:
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("demo-output"),
+) -> int:
     """Metres and masks for a real photograph of a bedroom, with the weights that come with the package."""
     from deixis.ask import answer as answer_question
     from deixis.ask import describe

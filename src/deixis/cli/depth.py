@@ -22,6 +22,7 @@ from deixis.cli.common import (
 )
 from deixis.errors import DeixisError, UsageError
 from deixis.io import DEFAULT_MAX_PIXELS
+from deixis.types import TTA
 
 if TYPE_CHECKING:
     from deixis.types import Depth
@@ -29,12 +30,18 @@ if TYPE_CHECKING:
 
 def depth(
     images: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="Name (see 'deixis models') or weight folder.")] = "evp-depth-mini",
+    model: Annotated[
+        str, typer.Option("--model", help="Name (see 'deixis models') or weight folder.")
+    ] = "evp-depth-mini",
     text: Annotated[str | None, typer.Option("--text", help="A description of the scene.")] = None,
-    tta: Annotated[str, typer.Option("--tta", help="none, flip, or windows (the papers' protocol).")] = "none",
+    tta: Annotated[TTA, typer.Option("--tta", help="flip and average, or the papers' windows.")] = "none",
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; EVP and VPD take one.")] = None,
-    ensemble: Annotated[int | None, typer.Option("--ensemble", min=1, help="Predictions to merge; EVP and VPD take one.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of systems that draw noise; EVP and VPD draw none.")] = None,
+    ensemble: Annotated[
+        int | None, typer.Option("--ensemble", min=1, help="Predictions to merge; EVP and VPD take one.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of systems that draw noise; EVP and VPD draw none.")
+    ] = None,
     out: OutOption = OUT,
     fov: FovOption = None,
     focal_px: FocalOption = None,
@@ -63,7 +70,7 @@ def depth(
                 if item.error is not None:
                     raise item.error
                 loaded = read_image(item.path, max_pixels=max_pixels)
-                found = predictor(loaded, text, tta=tta)  # type: ignore[arg-type]  # checked by the predictor
+                found = predictor(loaded, text, tta=tta)
                 found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
                 paths = save_depth(found, out, item.name, rgb=loaded.rgb)
             except UsageError:

@@ -52,9 +52,7 @@ def class_words(name: str) -> str:
 
 def class_description(name: str, encode: Encode) -> Tensor:
     """Mean pooled embedding of a class name in CLIP's 80 templates, [1, 1, C] (VPD; ``cd`` rows of EVP table 4)."""
-    return encode([template.format(class_words(name)) for template in TEMPLATES], pooled=True).mean(
-        dim=0, keepdim=True
-    )
+    return encode([template.format(class_words(name)) for template in TEMPLATES], pooled=True).mean(dim=0, keepdim=True)
 
 
 def aggregate(sentences: Sequence[str], encode: Encode, *, pooled: bool = False, batch: int = 64) -> Tensor:

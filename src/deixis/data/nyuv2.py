@@ -61,7 +61,7 @@ class Frame:
     def read_depth(self) -> npt.NDArray[np.float32]:
         """float32 [H, W] in metres, 0 where nothing was measured."""
         with Image.open(self.depth) as image:
-            return np.asarray(image, dtype=np.float32) / 1000
+            return np.asarray(image, dtype=np.float32) / np.float32(1000)
 
     def read_labels(self) -> npt.NDArray[np.uint8]:
         """uint8 [H, W]: 0 unlabelled, 1 to 40 a class."""

@@ -37,7 +37,7 @@ class ReferredObject:
     segmentation: dict[str, Any]
 
     def mask(self) -> npt.NDArray[np.bool_]:
-        """bool [H, W]."""
+        """Bool [H, W]."""
         return decode_rle(self.segmentation)
 
 
@@ -51,7 +51,9 @@ def decode_rle(segmentation: dict[str, Any]) -> npt.NDArray[np.bool_]:
     counts = np.asarray(segmentation["counts"], dtype=np.int64)
     if counts.sum() != height * width or (counts < 0).any():
         raise InputError(
-            "segmentation", f"runs add up to {counts.sum()}, the mask has {height * width} pixels", "repair the file"
+            "segmentation",
+            f"runs add up to {counts.sum()}, the mask has {height * width} pixels",
+            "repair the file",
         )
     values = np.arange(len(counts)) % 2 == 1  # runs alternate, background first
     return np.repeat(values, counts).reshape(width, height).T

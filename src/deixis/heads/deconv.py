@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -36,13 +37,13 @@ class DeconvDecoder(nn.Module):
         super().__init__()
         widths = [in_channels, *filters]
         self.deconvs = nn.ModuleList(
-            nn.Sequential(
-                nn.ConvTranspose2d(a, b, kernel_size=2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU()
-            )
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(nn.ConvTranspose2d(a, b, kernel_size=2, stride=2, bias=False), nn.BatchNorm2d(b), nn.ReLU())
+            for a, b in pairwise(widths)
         )
         self.conv = nn.Sequential(
-            nn.Conv2d(filters[-1], out_channels, kernel_size=3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU()
+            nn.Conv2d(filters[-1], out_channels, kernel_size=3, padding=1),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
         )
         self.last = nn.Sequential(
             nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1),

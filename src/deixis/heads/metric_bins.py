@@ -56,9 +56,7 @@ class LogBinomial(nn.Module):
     def __init__(self, in_channels: int, bins: int, temperature: tuple[float, float]) -> None:
         super().__init__()
         hidden = in_channels // 2
-        self.mlp = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, 4, 1), nn.Softplus()
-        )
+        self.mlp = nn.Sequential(nn.Conv2d(in_channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, 4, 1), nn.Softplus())
         self.bins = bins
         self.min_temperature, self.max_temperature = temperature
 
@@ -144,8 +142,10 @@ class MetricBins(nn.Module):
         uniform distribution over equal depths, whose expectation hardly depends on what the network says.
         """
         seed, last = self.seed[2], self.log_binomial.mlp[2]
-        assert isinstance(seed, nn.Conv2d) and isinstance(last, nn.Conv2d)
-        assert seed.bias is not None and last.bias is not None
+        assert isinstance(seed, nn.Conv2d)
+        assert isinstance(last, nn.Conv2d)
+        assert seed.bias is not None
+        assert last.bias is not None
         centers = torch.logspace(math.log10(low), math.log10(high), seed.out_channels, dtype=torch.float64)
         share = (1 - self.log_binomial.min_temperature) / self.log_binomial.max_temperature
         with torch.no_grad():

@@ -7,6 +7,7 @@ Spatial detail flows from fine to coarse, the inverse of a feature pyramid:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class IMAFR(nn.Module):
         self.attend = nn.ModuleList(MultiAttention(c, c // 2) for c in channels[:-1])
         self.fuse = nn.ModuleList(
             nn.Sequential(nn.Conv2d(fine // 2 + coarse, coarse, kernel_size=1), group_norm(coarse, GROUPS), nn.ReLU())
-            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+            for fine, coarse in pairwise(channels)
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

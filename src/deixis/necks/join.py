@@ -32,7 +32,9 @@ class PyramidJoin(nn.Module):
         )
         self.layer2 = nn.Conv2d(c1, c1, kernel_size=3, stride=2, padding=1)
         self.out = nn.Sequential(
-            nn.Conv2d(c0 + c1 + c2 + c3, out_channels, kernel_size=1), group_norm(out_channels, GROUPS), nn.ReLU()
+            nn.Conv2d(c0 + c1 + c2 + c3, out_channels, kernel_size=1),
+            group_norm(out_channels, GROUPS),
+            nn.ReLU(),
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -98,9 +98,7 @@ class DepthProtocol:
 
     def __post_init__(self) -> None:
         if self.crop not in get_args(Crop):
-            raise UsageError(
-                self.name, f"has no crop '{self.crop}'", f"use one of {', '.join(get_args(Crop))}"
-            )
+            raise UsageError(self.name, f"has no crop '{self.crop}'", f"use one of {', '.join(get_args(Crop))}")
         if not 0 < self.min_depth < self.max_depth:
             raise UsageError(
                 self.name,
@@ -193,9 +191,7 @@ class DepthProtocol:
         predicted, truth = predicted[top:bottom, left:right], truth[top:bottom, left:right]
         valid = (truth > self.min_depth) & (truth < self.max_depth)
         predicted, truth = predicted[valid], truth[valid]
-        predicted = torch.nan_to_num(
-            predicted, nan=self.min_depth, posinf=self.max_depth, neginf=self.max_depth
-        )
+        predicted = torch.nan_to_num(predicted, nan=self.min_depth, posinf=self.max_depth, neginf=self.max_depth)
         return torch.where(predicted > 0, predicted, self.min_depth), truth
 
     def score(
@@ -218,9 +214,7 @@ class DepthProtocol:
     def _as_map(self, values: DepthMap, what: str) -> Tensor:
         tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
         if tensor.ndim != 2:
-            raise UsageError(
-                self.name, f"{what} has shape {list(tensor.shape)}", "pass one map [H, W] at a time"
-            )
+            raise UsageError(self.name, f"{what} has shape {list(tensor.shape)}", "pass one map [H, W] at a time")
         if not tensor.is_floating_point():
             raise UsageError(
                 self.name,
@@ -253,9 +247,7 @@ class DepthMetrics(RowMetric):
         self.protocol = protocol
         self.add_state("skipped", default=torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(
-        self, prediction: Depth | DepthMap, target: DepthMap, *, kind: DepthKind | None = None
-    ) -> None:
+    def update(self, prediction: Depth | DepthMap, target: DepthMap, *, kind: DepthKind | None = None) -> None:
         """Add one image; one without a pixel to score is counted as skipped.
 
         Arguments and errors as :meth:`DepthProtocol.select`.
@@ -281,9 +273,7 @@ class DepthMetrics(RowMetric):
                 f"no image was scored and {skipped} skipped for want of ground truth in range",
                 "give it images with ground truth in metres",
             )
-        means = {
-            name: math.fsum(column) / images for name, column in zip(DEPTH_METRICS, columns, strict=True)
-        }
+        means = {name: math.fsum(column) / images for name, column in zip(DEPTH_METRICS, columns, strict=True)}
         return {**means, "images": images, "skipped": skipped}
 
 

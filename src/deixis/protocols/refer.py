@@ -50,9 +50,7 @@ class ReferProtocol:
         Raises:
             UsageError: if a mask is not [H, W] of 0 and 1, or sizes differ or are not the protocol's.
         """
-        predicted = self._as_mask(
-            prediction.mask if isinstance(prediction, Mask) else prediction, "prediction"
-        )
+        predicted = self._as_mask(prediction.mask if isinstance(prediction, Mask) else prediction, "prediction")
         truth = self._as_mask(target, "ground truth")
         if predicted.shape != truth.shape or (self.size and truth.shape != self.size):
             wanted = f"{self.size[0]}x{self.size[1]}" if self.size else "the size of the ground truth"
@@ -70,12 +68,8 @@ class ReferProtocol:
     def _as_mask(self, values: BinaryMap, what: str) -> npt.NDArray[np.bool_]:
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
         if array.ndim != 2:
-            raise UsageError(
-                self.name, f"{what} has shape {list(array.shape)}", "pass one mask [H, W] at a time"
-            )
-        if array.dtype != np.bool_ and not (
-            np.issubdtype(array.dtype, np.integer) and np.isin(array, (0, 1)).all()
-        ):
+            raise UsageError(self.name, f"{what} has shape {list(array.shape)}", "pass one mask [H, W] at a time")
+        if array.dtype != np.bool_ and not (np.issubdtype(array.dtype, np.integer) and np.isin(array, (0, 1)).all()):
             raise UsageError(
                 self.name,
                 f"{what} is {array.dtype} with values other than 0 and 1",
@@ -124,10 +118,7 @@ class ReferMetrics(RowMetric):
         return {
             "oiou": 100 * iou(math.fsum(intersections), math.fsum(unions)),
             "miou": 100 * math.fsum(ious) / count,
-            **{
-                f"p@{level}": 100 * sum(value >= level for value in ious) / count
-                for level in self.protocol.thresholds
-            },
+            **{f"p@{level}": 100 * sum(value >= level for value in ious) / count for level in self.protocol.thresholds},
             "expressions": count,
             "empty_unions": unions.count(0),
         }

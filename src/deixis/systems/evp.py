@@ -87,9 +87,7 @@ class EVPDepth(nn.Module):
         )
         text_width = backbone.unet.config.cross_attention_dim
         self.text_adapter = TextAdapter(text_width)
-        self.unet = UNetFeatures(
-            backbone.unet, attention_maps=config.attention_maps, tokens=config.context_tokens
-        )
+        self.unet = UNetFeatures(backbone.unet, attention_maps=config.attention_maps, tokens=config.context_tokens)
         self.imafr = IMAFR(self.unet.channels) if config.imafr else None
         joined = 8 * config.width
         self.join = PyramidJoin(self.unet.channels, joined)

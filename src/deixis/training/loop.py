@@ -112,7 +112,9 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
         state = load_state(path)
         if state["schedule"] != vars(schedule):
             raise UsageError(
-                path, "was written with another schedule", "finish it with its own recipe or choose another run folder"
+                path,
+                "was written with another schedule",
+                "finish it with its own recipe or choose another run folder",
             )
         trained.load_state_dict(state["trained"])
         average.load_state_dict(state["average"])
@@ -131,7 +133,9 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
         loss = task.loss(model, task.batch(generator))
         if not torch.isfinite(loss):
             raise NaNLossError(
-                f"step {step}", f"loss is {loss.item()}", "lower the learning rate; the last checkpoint is intact"
+                f"step {step}",
+                f"loss is {loss.item()}",
+                "lower the learning rate; the last checkpoint is intact",
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -143,7 +147,15 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
         done = step + 1
         seconds = time.perf_counter() - began
         if done % 10 == 0:
-            log({"step": done, "loss": running / 10, "lr": schedule.lr_at(step), "norm": norm.item(), "seconds": seconds})
+            log(
+                {
+                    "step": done,
+                    "loss": running / 10,
+                    "lr": schedule.lr_at(step),
+                    "norm": norm.item(),
+                    "seconds": seconds,
+                }
+            )
             running = 0.0
         if done % schedule.eval_every == 0 or done == schedule.steps:
             log({"step": done, "seconds": seconds, **task.evaluate(average)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2
 from deixis.protocols.depth import NYU_EIGEN, DepthMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
-from deixis.training.distill import recorded
+from deixis.training.distill import recorded, text_tower, unet
 from deixis.training.losses import silog_loss
 
 
@@ -97,8 +97,8 @@ class DepthTask:
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """SiLog, as in EVP."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16), recorded(model.unet) as features:
-            depth = model(batch["image"], model.text_tower(batch["ids"]))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16), recorded(unet(model)) as features:
+            depth = model(batch["image"], text_tower(model)(batch["ids"]))
         loss = silog_loss(depth.float().clamp_min(1e-3), batch["depth"], self.lambd)
         if self.distill:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
@@ -115,7 +115,9 @@ class DepthTask:
         return {f"val_{name}": values[name] for name in ("abs_rel", "d1", "rmse")}
 
 
-def depth_predictor(model: nn.Module, ids: Tensor, size: tuple[int, int]) -> Any:
+def depth_predictor(
+    model: nn.Module, ids: Tensor, size: tuple[int, int]
+) -> Callable[[np.ndarray[Any, np.dtype[np.uint8]]], Tensor]:
     """A function from a photo uint8 [H, W, 3] to depth [H, W] [m], with fixed text ``ids`` [1, T]."""
 
     @torch.inference_mode()
@@ -123,7 +125,7 @@ def depth_predictor(model: nn.Module, ids: Tensor, size: tuple[int, int]) -> Any
         training = model.training
         model.eval()
         image = resized(rgb, size)[None].float() / 255
-        depth = model(image, model.text_tower(ids))
+        depth = model(image, text_tower(model)(ids))
         model.train(training)
         full: Tensor = F.interpolate(depth, size=rgb.shape[:2], mode="bilinear", align_corners=False)[0, 0]
         return full

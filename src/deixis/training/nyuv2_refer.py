@@ -17,7 +17,7 @@ from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2, nyuv2_refer
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
-from deixis.training.distill import recorded
+from deixis.training.distill import recorded, text_tower, unet
 from deixis.training.losses import mask_loss
 from deixis.training.nyuv2_depth import resized
 
@@ -104,7 +104,7 @@ class ReferTask:
         self.labels = torch.stack([_nearest(torch.from_numpy(one.copy()), stored) for one in labels])  # [N, h, w]
         self.referred: list[_Pair] = []
         self.classes: list[_Pair] = []
-        masks = []
+        masks: list[Tensor] = []
         for thing in nyuv2_refer.objects(self.root):
             if thing.frame in row:
                 for words in thing.expressions:
@@ -117,13 +117,9 @@ class ReferTask:
                 self.classes.append(_Pair(i, words, name, None, self.names.index(name) + 1))
         # What is certainly not in a frame: classes without a single labelled pixel.
         things = sorted({pair.category for pair in self.referred})
-        self.absent = [
-            [name for name in things if not (one == self.names.index(name) + 1).any()] for one in labels
-        ]
+        self.absent = [[name for name in things if not (one == self.names.index(name) + 1).any()] for one in labels]
         kept = {frame.index: frame for frame in nyuv2.frames(self.root, "val")}
-        self.val = [
-            (kept[thing.frame], thing) for thing in nyuv2_refer.objects(self.root) if thing.frame in kept
-        ]
+        self.val = [(kept[thing.frame], thing) for thing in nyuv2_refer.objects(self.root) if thing.frame in kept]
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
         """``image`` [B, 3, H, W] in [0, 1], ``mask`` bool [B, H, W], ``ids`` [B, T]."""
@@ -142,7 +138,7 @@ class ReferTask:
             elif pair.mask is not None:
                 mask = self.masks[pair.mask]
             else:
-                mask = (self.labels[pair.frame] == pair.label).to(torch.uint8)
+                mask = torch.eq(self.labels[pair.frame], pair.label or 0).to(torch.uint8)
             expression = _reworded(expression, category, second * 7 % 1, third)
             rows.append(pair.frame)
             masks.append(mask)
@@ -156,8 +152,8 @@ class ReferTask:
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16), recorded(model.unet) as features:
-            logits = model(batch["image"], model.text_tower(batch["ids"])).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16), recorded(unet(model)) as features:
+            logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
         loss = mask_loss(logits, batch["mask"]) + self.dice * _dice(logits, batch["mask"])
         if self.distill:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
@@ -168,7 +164,9 @@ class ReferTask:
         """Overall and mean IoU on the validation scenes' expressions, at full resolution."""
         metrics = ReferMetrics(REFER_NATIVE)
         for frame, thing in self.val:
-            probability = mask_probability(model, self.tokenizer, self.tokens, self.size, frame.read_rgb(), thing.expressions)
+            probability = mask_probability(
+                model, self.tokenizer, self.tokens, self.size, frame.read_rgb(), thing.expressions
+            )
             truth = thing.mask()
             for one in probability:
                 metrics.update((one > 0.5).numpy(), truth)
@@ -189,7 +187,7 @@ def mask_probability(
     training = model.training
     model.eval()
     image = (resized(rgb, size)[None].float() / 255).expand(len(expressions), -1, -1, -1)
-    logits = model(image, model.text_tower(tokenize(tokenizer, expressions, tokens)))
+    logits = model(image, text_tower(model)(tokenize(tokenizer, expressions, tokens)))
     model.train(training)
     margin = F.interpolate(logits[:, 1:] - logits[:, :1], size=rgb.shape[:2], mode="bilinear", align_corners=False)
     return margin[:, 0].sigmoid()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +116,10 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
             raise UsageError(f"override '{override}'", "has no '='", "write key=value, for example data.root=DIR")
     schema = OmegaConf.structured(Recipe)
     try:
-        given = OmegaConf.load(path)
-        given = OmegaConf.merge(given, OmegaConf.from_dotlist(overrides))
+        given = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
         if not isinstance(given, DictConfig):
             raise UsageError(path, "is not a mapping of keys", "write it as the other recipes")
-        _check_keys(given, schema, "")
+        _check_keys(given, Recipe, "")
         merged = OmegaConf.merge(schema, given)
         open_keys = sorted(OmegaConf.missing_keys(merged))
         if open_keys:
@@ -134,13 +133,18 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
     return recipe
 
 
-def _check_keys(given: DictConfig, schema: DictConfig, prefix: str) -> None:
-    known = [str(name) for name in schema._content]
-    for key in given:
+def _check_keys(given: DictConfig, schema: type[Any], prefix: str) -> None:
+    known = [f.name for f in fields(schema)]
+    for name in given:
+        key = str(name)
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
             raise UsageError(f"{prefix}{key}", "is not a key of a recipe", hint)
-        child, expected = given._get_node(key), schema._get_node(key)
-        if isinstance(child, DictConfig) and isinstance(expected, DictConfig) and prefix + str(key) not in ("config", "backbone"):
-            _check_keys(child, expected, f"{prefix}{key}.")
+        child, section = given[key] if not OmegaConf.is_missing(given, key) else None, SECTIONS.get(key)
+        if isinstance(child, DictConfig) and section is not None:
+            _check_keys(child, section, f"{key}.")
+
+
+# Keys that hold keys of their own. ``config`` and ``backbone`` are checked by what they configure.
+SECTIONS = {"data": Data, "teacher": Teacher, "optimisation": Optimisation, "augment": Augment}

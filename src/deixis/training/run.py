@@ -21,6 +21,8 @@ from deixis.data import nyuv2
 from deixis.errors import UsageError
 from deixis.registry import SYSTEMS
 from deixis.training.augment import Augmentation
+from deixis.training.card import CARD, write_card
+from deixis.training.checkpoint import load_state
 from deixis.training.distill import Distillation
 from deixis.training.loop import Schedule, train
 from deixis.training.nyuv2_depth import DepthTask
@@ -37,9 +39,22 @@ def corpus(root: Path) -> list[str]:
     The general English is Python's own documentation, which every interpreter carries.
     """
     names = nyuv2.class_names(root)
-    things = [*names, *(plural(name) for name in names), *(word for words in SYNONYMS.values() for word in words)]
+    things = [
+        *names,
+        *(plural(name) for name in names),
+        *(word for words in SYNONYMS.values() for word in words),
+    ]
     scenes = [class_words(scene) for scene in NYU_SCENES]
-    places = ["on the left", "on the right", "farther away", "closer", "nearest", "in the middle", "of a", "with a"]
+    places = [
+        "on the left",
+        "on the right",
+        "farther away",
+        "closer",
+        "nearest",
+        "in the middle",
+        "of a",
+        "with a",
+    ]
     own = [*things, *scenes, *places, *(t.format(s) for t in TEMPLATES for s in scenes)]
     return own * 20 + list(pydoc_data.topics.topics.values())
 
@@ -72,7 +87,7 @@ def build(recipe: Recipe, out: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer
     manifest = Manifest(
         system=recipe.system,
         config=dict(recipe.config),
-        preprocessing=Preprocessing(tuple(recipe.data.size), "fit"),
+        preprocessing=Preprocessing(recipe.data.size, "fit"),
         licence="Apache-2.0; trained on NYU Depth v2 frames, which are for research use",
         architecture=architecture,
         source=f"recipe for {recipe.system}, seed {recipe.optimisation.seed}",
@@ -103,20 +118,26 @@ def task_of(recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer) -> Depth
         "auxiliary": auxiliary,
     }
     if SYSTEMS[recipe.system].task == "depth":
-        return DepthTask(text_shares=tuple(recipe.text_shares), lambd=recipe.lambd, **common)
-    return ReferTask(shares=tuple(recipe.text_shares), dice=recipe.dice, **common)
+        return DepthTask(text_shares=recipe.text_shares, lambd=recipe.lambd, **common)
+    return ReferTask(shares=recipe.text_shares, dice=recipe.dice, **common)
 
 
 def run(recipe: Recipe, log: Log) -> Path:
-    """Train, resuming what is there, and write ``out/weights``; returns that folder.
+    """Train, resuming what is there, and write ``out/weights`` with their card; returns that folder.
 
     Raises:
         DeixisError: one line for anything wrong with recipe, data or run folder.
     """
     out = Path(recipe.out)
     weights = out / "weights"
-    if (weights / MANIFEST).is_file():
-        return weights
+    if not (weights / MANIFEST).is_file():
+        _train(recipe, out, weights, log)
+    if not (weights / CARD).is_file():
+        write_card(recipe, weights, load_state(out / "state.pt")["seconds"])
+    return weights
+
+
+def _train(recipe: Recipe, out: Path, weights: Path, log: Log) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
     OmegaConf.save(OmegaConf.structured(recipe), out / "recipe.yaml")
@@ -132,4 +153,3 @@ def run(recipe: Recipe, log: Log) -> Path:
     trained = train(model, task, Schedule(**settings), out, record)
     state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
     save_folder(weights, manifest, split(state), tokenizer)
-    return weights
