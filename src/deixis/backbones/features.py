@@ -33,9 +33,9 @@ class ImageEncoder(nn.Module):
         self.stride = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] in [-1, 1] to latents [B, 4, H / stride, W / stride], not scaled by anything."""
-        moments = self.quant_conv(self.encoder(image))  # [B, 8, h, w]
-        mean: Tensor = moments.chunk(2, dim=1)[0]  # [B, 4, h, w]
+        """[B, 3, H, W] in [-1, 1] to latents [B, Z, H / stride, W / stride] (Z = 4 in Stable Diffusion), not scaled by anything."""
+        moments = self.quant_conv(self.encoder(image))  # [B, 2 Z, h, w]
+        mean: Tensor = moments.chunk(2, dim=1)[0]  # [B, Z, h, w]
         return mean
 
 
@@ -124,7 +124,7 @@ class UNetFeatures(nn.Module):
         return probes
 
     def forward(self, latents: Tensor, context: Tensor) -> list[Tensor]:
-        """Latents [B, 4, h, w] (sides divisible by ``stride``) and text [B, T, C] to four levels.
+        """Latents [B, Z, h, w] (sides divisible by ``stride``) and text [B, T, C] to four levels.
 
         Returns [B, C0, h, w], [B, C1, h/2, w/2], [B, C2, h/4, w/4], [B, C3, h/8, w/8].
         """

@@ -120,7 +120,7 @@ class EVPDepth(nn.Module):
         height, width = image.shape[-2:]
         # Padding follows the mapping to [-1, 1]: the border is mid-grey, not black.
         image = pad_to_multiple(image * 2 - 1, self.multiple)
-        latents = self.image_encoder(image)  # [B, 4, H/8, W/8]
+        latents = self.image_encoder(image)  # [B, Z, H/8, W/8]
         if self.config.std is not None:
             latents = latents / self.config.std
         context = self.text_adapter(text)  # [B, T, C]
@@ -182,7 +182,7 @@ class EVPRefer(nn.Module):
         """Image [B, 3, H, W] in [0, 1] and text vectors [B, T, C] to logits [B, 2, H, W]."""
         height, width = image.shape[-2:]
         image = pad_to_multiple(image * 2 - 1, self.multiple)
-        latents = self.image_encoder(image)  # [B, 4, H/8, W/8]
+        latents = self.image_encoder(image)  # [B, Z, H/8, W/8]
         if self.config.std is not None:
             latents = latents / self.config.std
         context = self.text_adapter(text)  # [B, T, C]

@@ -68,7 +68,7 @@ class VPDDepth(nn.Module):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Image [B, 3, H, W] in [0, 1] and text vectors [B, 1, C] to depth [B, 1, H, W] [m]."""
         height, width = image.shape[-2:]
-        latents = self.image_encoder(pad_to_multiple(image * 2 - 1, self.multiple))  # [B, 4, H/8, W/8]
+        latents = self.image_encoder(pad_to_multiple(image * 2 - 1, self.multiple))  # [B, Z, H/8, W/8]
         features = self.unet(latents, self.text_adapter(text))  # finest first
         joined = self.join(features)  # [B, 8 * width, H/32, W/32]
         logit = self.decoder(joined[..., : -(-height // 32), : -(-width // 32)]).logit
@@ -112,7 +112,7 @@ class VPDRefer(nn.Module):
         """Image [B, 3, H, W] in [0, 1] and text vectors [B, T, C] to logits [B, 2, H, W]."""
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image * 2 - 1, self.multiple)
-        latents = self.image_encoder(padded)  # [B, 4, H/8, W/8]
+        latents = self.image_encoder(padded)  # [B, Z, H/8, W/8]
         features = self.unet(latents, self.text_adapter(text))  # finest first
         logits = self.decoder(features)  # [B, 2, H/8, W/8]
         logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=True)
