@@ -89,7 +89,8 @@ class Camera:
         Raises:
             UsageError: if the field of view is not between 0 and 180 degrees.
         """
-        if not 0 < fov_deg < 180:
+        # Neither end has a focal length, nor has an angle so close to 0 that its tangent is.
+        if not (0 < fov_deg < 180 and math.tan(math.radians(fov_deg) / 2) > width / 2e9):
             raise UsageError("field of view", f"is {fov_deg} degrees", "give an angle between 0 and 180")
         return cls.from_focal_px(width / 2 / math.tan(math.radians(fov_deg) / 2), width, height)
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def quoted(text: str) -> str:
+    """``text`` in quotes, on one line, shortened for a message."""
+    line = " ".join(text.split())
+    return f"'{line if len(line) <= 60 else line[:57] + '...'}'"
+
+
 class DeixisError(Exception):
     """Base of every error this package raises on purpose.
 

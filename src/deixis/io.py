@@ -20,7 +20,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +41,9 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any
 
 DEFAULT_MAX_PIXELS = 120_000_000
 """Largest picture that is read unless the caller lifts the limit: a 100-megapixel camera with some room."""
+
+MAX_NAME = 255
+"""Longest file name of the usual file systems [bytes]."""
 
 IMAGE_FORMATS: dict[str, tuple[str, ...]] = {
     "AVIF": (".avif", ".avifs"),
@@ -67,7 +70,7 @@ _URL = re.compile(r"(?:[a-z][a-z0-9+.-]+:/|data:|file:)", re.IGNORECASE)
 _GRAY_16 = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _WIDE_GRAY = _GRAY_16 | {"I", "F"}
 _SPECIAL_FILES = (
-    (stat.S_ISDIR, "is a folder", "pass the images in it, or the folder to the command line"),
+    (stat.S_ISDIR, "is a folder", "pass a picture in it; 'deixis depth' takes whole folders"),
     (stat.S_ISFIFO, "is a named pipe", "save the picture to a file and pass that"),
     (stat.S_ISSOCK, "is a socket", "save the picture to a file and pass that"),
     (stat.S_ISCHR, "is a device", "save the picture to a file and pass that"),
@@ -337,7 +340,7 @@ def _decoding(label: str) -> Iterator[None]:
             raise InputError(
                 label,
                 "is not a picture in a known format, or its head is damaged",
-                f"pass one of {', '.join(_formats())}",
+                "save it as JPEG, PNG, TIFF or WebP",
             ) from error
         except _DECODER_ERRORS as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -507,11 +510,32 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def output_name(path: str | os.PathLike[str]) -> str:
+    """What the outputs of a picture are called: its path without an image extension; others stay."""
+    full = os.fspath(path)
+    suffix = Path(full).suffix
+    return full.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else full
+
+
+def check_out(out: Path) -> None:
+    """Find out, before the work is done, whether results can be written below a folder. Nothing is made.
+
+    Raises:
+        UsageError: if they cannot.
+    """
+    nearest = out.absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    label = printable(out)
+    if not nearest.is_dir():
+        problem = "is no folder" if nearest == out.absolute() else f"cannot be made ({printable(nearest)} is no folder)"
+        raise UsageError(label, problem, "choose another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(label, f"cannot be written (no permission in {printable(nearest)})", "choose another --out")
+
+
 def _unique_names(full_names: Sequence[str]) -> list[str]:
-    names = [
-        full.removesuffix(suffix) if (suffix := Path(full).suffix).lower() in IMAGE_SUFFIXES else full
-        for full in full_names
-    ]
+    names = [output_name(full) for full in full_names]
     while True:
         uses = Counter(map(_file_key, names))
         longer = [full if uses[_file_key(name)] > 1 else name for name, full in zip(names, full_names, strict=True)]
@@ -554,6 +578,13 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _write_error(path, error) from error
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """Refuse names that the disk does not take before the first file is written, not between two of them."""
+    longest = max(files, key=lambda file: len(os.fsencode(file.name)))
+    if len(os.fsencode(longest.name)) > MAX_NAME:
+        raise _write_error(longest, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
 
 
 def _write_error(path: Path, error: OSError) -> DeixisError:
@@ -679,21 +710,19 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
     """
     from deixis import viz
 
-    valid = np.isfinite(depth.values)
-    if depth.kind == "metric":
-        valid &= depth.values > 0
+    valid = depth.valid
     if not valid.any() or (depth.kind != "metric" and not valid.all()):
         raise DeixisError(
             name,
             f"{int((~valid).sum())} of {valid.size} pixels of the depth map have no value",
             f"check the model {depth.model}",
         )
-    low = float(np.min(depth.values, where=valid, initial=np.inf))
-    high = float(np.max(depth.values, where=valid, initial=-np.inf))
-    scale = _png_scale(depth.kind, high)
+    about = depth.to_dict()
+    scale = _png_scale(depth.kind, about["max"])
     invalid = 0 if depth.kind == "metric" else None
     files = [out / f"{name}{suffix}" for suffix in (".depth.npy", ".depth.png", ".preview.png", ".json")]
     npy, png, preview, sidecar = files
+    _check_names(files)
 
     write_npy(npy, depth.values)
     meaning = f"{'metres' if depth.kind == 'metric' else depth.kind} = value * {scale!r}"
@@ -708,23 +737,7 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
     }
     write_png16(png, _quantize(depth.values, valid, scale, lowest=1 if depth.kind == "metric" else 0), text)
     write_image(preview, viz.depth_picture(depth, rgb))
-    height, width = depth.values.shape
-    write_json(
-        sidecar,
-        {
-            "model": depth.model,
-            "kind": depth.kind,
-            "unit": depth.unit,
-            "text": asdict(depth.text),
-            "min": low,
-            "max": high,
-            "seconds": depth.seconds,
-            "width": width,
-            "height": height,
-            "png": {"scale": scale, "offset": 0.0, "invalid": invalid},
-            "camera": asdict(depth.camera) if depth.camera else None,
-        },
-    )
+    write_json(sidecar, {**about, "png": {"scale": scale, "offset": 0.0, "invalid": invalid}})
     return files
 
 
@@ -803,25 +816,11 @@ def save_mask(mask: Mask, out: Path, name: str, rgb: RGB, index: int | None = No
     stem = name if index is None else f"{name}.{index}"
     files = [out / f"{stem}{suffix}" for suffix in (".mask.png", ".overlay.png", ".mask.json")]
     png, overlay, sidecar = files
+    _check_names(files)
     found = f"score {mask.score:.2f}" if mask.found else "not found"
     write_image(png, Image.fromarray(mask.mask.astype(np.uint8) * np.uint8(255)))
     write_image(overlay, viz.overlay_mask(rgb, mask.mask, f"{mask.expression} ({found})"))
-    height, width = mask.mask.shape
-    write_json(
-        sidecar,
-        {
-            "expression": mask.expression,
-            "found": mask.found,
-            "box": mask.box,
-            "area": mask.area,
-            "score": mask.score,
-            "model": mask.model,
-            "text": asdict(mask.text),
-            "seconds": mask.seconds,
-            "width": width,
-            "height": height,
-        },
-    )
+    write_json(sidecar, mask.to_dict())
     return files
 
 
@@ -842,7 +841,8 @@ def save_answer(answer: Answer, out: Path, name: str, rgb: RGB) -> list[Path]:
     """
     from deixis import viz
 
-    picture, sidecar = out / f"{name}.answer.png", out / f"{name}.answer.json"
+    picture, sidecar = files = [out / f"{name}.answer.png", out / f"{name}.answer.json"]
+    _check_names(files)
     write_image(picture, viz.answer_picture(rgb, answer))
     write_json(sidecar, answer.to_dict())
-    return [picture, sidecar]
+    return files

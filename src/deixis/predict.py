@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args, overload
 
 import numpy as np
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis import tta as augment
-from deixis.checkpoints.folder import Manifest, Preprocessing, load_folder
-from deixis.conditioning.describe import Describer, Encode, encoder
-from deixis.errors import UsageError
+from deixis.checkpoints.folder import Manifest, Preprocessing, load_folder, read_manifest
+from deixis.conditioning.describe import Describer, Encode, encoder, unread
+from deixis.errors import UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
-from deixis.registry import SYSTEMS, find
+from deixis.registry import SYSTEMS, Task, find
 from deixis.types import RGB, TTA, Depth, DepthKind, Mask, Text
 
 # No side of a working picture is smaller than this [px]; thinner pictures are stretched to it.
@@ -70,6 +69,7 @@ class _Predictor:
         self.model = model
         self.manifest = manifest
         self.device = next(model.parameters()).device
+        self.tokenizer = tokenizer
         tower: Any = model.text_tower
         self.encode: Encode | None = None
         self.why_no_encode = (
@@ -78,7 +78,9 @@ class _Predictor:
         )
         if tower is not None and tokenizer is not None:
             config: Any = model.config
-            self.encode = encoder(tower, tokenizer, getattr(config, "tokens", 1 + tokenizer.model_max_length // 2))
+            # VPD depth pools its text: as many tokens as its text tower takes.
+            self.tokens: int = getattr(config, "tokens", tower.clip.config.max_position_embeddings)
+            self.encode = encoder(tower, tokenizer, self.tokens)
         elif tower is not None:
             self.why_no_encode = (
                 "has no vocabulary",
@@ -89,6 +91,15 @@ class _Predictor:
                 "keeps its text tower outside the checkpoint",
                 "convert it again with --clip FOLDER (text_encoder and tokenizer of openai/clip-vit-large-patch14)",
             )
+
+    def remark(self, text: str | None) -> str | None:
+        """What a user should know about how a text is read: that it is too long, None if nothing."""
+        if not text or self.encode is None or self.tokenizer is None:
+            return None
+        rest = unread(text, self.tokenizer, self.tokens)
+        if rest is None:
+            return None
+        return f"{self.name} reads {self.tokens - 2} tokens of text; what follows is ignored: {quoted(rest)}"
 
     def _read(self, image: ImageSource | LoadedImage, max_pixels: int) -> LoadedImage:
         return image if isinstance(image, LoadedImage) else read_image(image, max_pixels=max_pixels)
@@ -227,13 +238,15 @@ class MaskPredictor(_Predictor):
         if isinstance(image, (list, tuple)):
             texts = _one_each(text, len(image))
             return [self(one, words or "", max_pixels=max_pixels) for one, words in zip(image, texts, strict=True)]
+        if text is None:
+            raise UsageError("expression", "is missing", "say what to look for, for example 'the red chair'")
         if not isinstance(text, str):
             raise UsageError("text", "is a list for one picture", "pass one expression")
         if not text.strip():
             raise UsageError("expression", "is empty", "say what to look for, for example 'the red chair'")
         if self.encode is None:
             problem, remedy = self.why_no_encode
-            raise UsageError(f"expression '{text}'", f"{self.name} {problem}", remedy)
+            raise UsageError(f"expression {quoted(text)}", f"{self.name} {problem}", remedy)
         loaded = self._read(image, max_pixels)
         height, width = loaded.rgb.shape[:2]
         began = time.perf_counter()
@@ -246,6 +259,7 @@ class MaskPredictor(_Predictor):
         mask = probability > 0.5
         score = float(probability[mask].mean()) if mask.any() else float(probability.max())
         found = bool(mask.any()) and score >= self.manifest.threshold
+        mask &= found
         seconds = time.perf_counter() - began
         return Mask(mask, probability, score, found, Text(text, "user"), self.name, seconds)
 
@@ -264,39 +278,56 @@ def load(name: str | os.PathLike[str], device: str | None = None) -> Predictor:
         ModelError: if there is no such model, or its folder is incomplete or damaged.
         UsageError: for an unknown device.
     """
-    label = os.fspath(name)
-    model, manifest, tokenizer = load_folder(find(Path(label).expanduser() if os.sep in label else label))
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        model = model.to(chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{chosen}'", "cannot be used here", "use cpu, or cuda with a GPU") from error
-    task = SYSTEMS[manifest.system].task
-    return (DepthPredictor if task == "depth" else MaskPredictor)(label, model, manifest, tokenizer)
+    return _load(name, device)
 
 
-def load_depth(name: str, device: str | None = None) -> DepthPredictor:
+def load_depth(name: str | os.PathLike[str], device: str | None = None) -> DepthPredictor:
     """Like :func:`load`, for a depth model.
 
     Raises:
         UsageError: if it is not one.
     """
-    predictor = load(name, device)
-    if not isinstance(predictor, DepthPredictor):
-        raise UsageError(name, "gives masks, not depth", "use one such as evp-depth-mini")
+    predictor = _load(name, device, "depth")
+    assert isinstance(predictor, DepthPredictor)
     return predictor
 
 
-def load_mask(name: str, device: str | None = None) -> MaskPredictor:
+def load_mask(name: str | os.PathLike[str], device: str | None = None) -> MaskPredictor:
     """Like :func:`load`, for a referring segmentation model.
 
     Raises:
         UsageError: if it is not one.
     """
-    predictor = load(name, device)
-    if not isinstance(predictor, MaskPredictor):
-        raise UsageError(name, "gives depth, not masks", "use one such as evp-refer-mini")
+    predictor = _load(name, device, "refer")
+    assert isinstance(predictor, MaskPredictor)
     return predictor
+
+
+def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = None) -> Predictor:
+    """The model, if it is of the ``task``; whatever is wrong is found before gigabytes are read, if it can be."""
+    label = os.fspath(name)
+    chosen = _device(device)
+    folder = find(label)
+    system = SYSTEMS.get(read_manifest(folder).system)
+    if task is not None and system is not None and system.task != task:
+        if task == "depth":
+            raise UsageError(label, "gives masks, not depth", "use one such as evp-depth-mini")
+        raise UsageError(label, "gives depth, not masks", "use one such as evp-refer-mini")
+    model, manifest, tokenizer = load_folder(folder)
+    of_task = DepthPredictor if SYSTEMS[manifest.system].task == "depth" else MaskPredictor
+    return of_task(label, model.to(chosen), manifest, tokenizer)
+
+
+def _device(name: str | None) -> torch.device:
+    """Where to run: as named, or a GPU if there is one, else the CPU."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # no such device, or none that gives numbers back
+        raise UsageError(f"device {quoted(name)}", "cannot be used here", "use cpu, or cuda with a GPU") from error
+    return device
 
 
 def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str | None]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from deixis.errors import UsageError
+from deixis.errors import UsageError, quoted
 
 QuestionKind = Literal["distance", "nearer", "farther", "gap"]
 
@@ -247,10 +247,10 @@ def parse_question(text: str) -> Question:
             than two things, or the same thing twice.
     """
     if not any(character.isalnum() for character in text):
-        raise UsageError(_quoted(text), "is not a question", _EXAMPLE)
+        raise UsageError(quoted(text), "is not a question", _EXAMPLE)
     if len(text) > MAX_LENGTH:
         raise UsageError(
-            _quoted(text), f"has {len(text)} characters, the limit is {MAX_LENGTH}", "ask a shorter question"
+            quoted(text), f"has {len(text)} characters, the limit is {MAX_LENGTH}", "ask a shorter question"
         )
     words, must_ask = _unwrap(text)
     problem = ""
@@ -269,25 +269,25 @@ def parse_question(text: str) -> Question:
             return _question(text, names, order)
         # A later line may read the same words differently; if none does, this is what was wrong.
         problem = problem or (
-            f"compares, but names only {_quoted(names[0])}" if names else "names no object to look for"
+            f"compares, but names only {quoted(names[0])}" if names else "names no object to look for"
         )
     if not must_ask and not _SENTENCE.match(words):
         names = [name for name in _split(words, plural=False) if not _NO_NAME.fullmatch(name)]
         if names:
             return _question(text, names, None)
         problem = "names no object to look for"
-    raise UsageError(_quoted(text), problem or "is not understood as a question about distance", _EXAMPLE)
+    raise UsageError(quoted(text), problem or "is not understood as a question about distance", _EXAMPLE)
 
 
 def _question(text: str, names: list[str], order: str | None) -> Question:
     """The question that names ``names``, ordered by ``order`` ("nearer", ...), or an error about them."""
     if len(names) > 2:
-        listed = ", ".join(_quoted(name) for name in names)
-        raise UsageError(_quoted(text), f"names {len(names)} things, {listed}", "ask about one or two")
+        listed = ", ".join(quoted(name) for name in names)
+        raise UsageError(quoted(text), f"names {len(names)} things, {listed}", "ask about one or two")
     if any(re.search(r"[?!;]\s|\bhow (?:far|close)\b", name) for name in names):
-        raise UsageError(_quoted(text), "asks several things", "ask one question at a time")
+        raise UsageError(quoted(text), "asks several things", "ask one question at a time")
     if len(names) == 2 and names[0].casefold() == names[1].casefold():
-        raise UsageError(_quoted(text), f"names {_quoted(names[0])} twice", "name two different things")
+        raise UsageError(quoted(text), f"names {quoted(names[0])} twice", "name two different things")
     if len(names) == 1:
         return Question(text, "distance", (names[0],))
     if order is None:
@@ -397,9 +397,3 @@ def _trim(text: str) -> str:
 def _is_edge(character: str) -> bool:
     """Whether ``character`` says nothing at the end of a name; brackets and "#" belong to the name."""
     return unicodedata.category(character)[0] in "PZC" and character not in "()[]#%&"
-
-
-def _quoted(text: str) -> str:
-    """``text`` in quotes, on one line, shortened for a message."""
-    line = " ".join(text.split())
-    return f"'{line if len(line) <= 60 else line[:57] + '...'}'"

@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from deixis.errors import ModelError
-from deixis.systems.evp import EVPDepth, EVPDepthConfig, EVPRefer, EVPReferConfig
-from deixis.systems.vpd import VPDDepth, VPDDepthConfig, VPDRefer, VPDReferConfig
 from deixis.types import DepthKind
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Task = Literal["depth", "refer"]
+Classes: TypeAlias = "tuple[type[nn.Module], type[Any]]"
+
+
+# A system's classes are imported when it is built: names are listed and checked without the seconds that
+# torch and diffusers take to import.
+
+
+def _evp_depth() -> Classes:
+    from deixis.systems.evp import EVPDepth, EVPDepthConfig
+
+    return EVPDepth, EVPDepthConfig
+
+
+def _evp_refer() -> Classes:
+    from deixis.systems.evp import EVPRefer, EVPReferConfig
+
+    return EVPRefer, EVPReferConfig
+
+
+def _vpd_depth() -> Classes:
+    from deixis.systems.vpd import VPDDepth, VPDDepthConfig
+
+    return VPDDepth, VPDDepthConfig
+
+
+def _vpd_refer() -> Classes:
+    from deixis.systems.vpd import VPDRefer, VPDReferConfig
+
+    return VPDRefer, VPDReferConfig
 
 
 @dataclass(frozen=True)
@@ -25,25 +54,33 @@ class System:
     Attributes:
         name: as in a weight folder's ``deixis.json``.
         task: ``depth`` or ``refer``.
-        network: class of the network.
-        config: class of its switches.
         kind: what a depth map of it means; None for masks.
+        classes: imports the class of the network and the class of its switches.
     """
 
     name: str
     task: Task
-    network: type[nn.Module]
-    config: type[Any]
     kind: DepthKind | None
+    classes: Callable[[], Classes]
+
+    @property
+    def network(self) -> type[nn.Module]:
+        """Class of the network."""
+        return self.classes()[0]
+
+    @property
+    def config(self) -> type[Any]:
+        """Class of its switches."""
+        return self.classes()[1]
 
 
 SYSTEMS = {
     system.name: system
     for system in (
-        System("evp-depth", "depth", EVPDepth, EVPDepthConfig, "metric"),
-        System("evp-refer", "refer", EVPRefer, EVPReferConfig, None),
-        System("vpd-depth", "depth", VPDDepth, VPDDepthConfig, "metric"),
-        System("vpd-refer", "refer", VPDRefer, VPDReferConfig, None),
+        System("evp-depth", "depth", "metric", _evp_depth),
+        System("evp-refer", "refer", None, _evp_refer),
+        System("vpd-depth", "depth", "metric", _vpd_depth),
+        System("vpd-refer", "refer", None, _vpd_refer),
     )
 }
 
@@ -95,55 +132,75 @@ def shipped_folder() -> Path:
 
 
 def weights() -> list[Weight]:
-    """Every set of weights by name: shipped ones first, then published ones to convert."""
-    found = []
-    for manifest in sorted(shipped_folder().glob("*/deixis.json")):
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        system = SYSTEMS[content["system"]]
-        size = sum(file.stat().st_size for file in manifest.parent.rglob("*") if file.is_file())
-        found.append(
-            Weight(
-                name=manifest.parent.name,
-                system=system.name,
-                task=system.task,
-                kind=system.kind,
-                licence=content["licence"],
-                source=str(manifest.parent),
-                size_mb=round(size / 1e6, 1),
-                sha256=content["sha256"],
-                available=True,
-            )
-        )
+    """Every set of weights by name: shipped ones first, then published ones to convert.
+
+    Raises:
+        ModelError: if a shipped folder is damaged.
+    """
+    found = [_shipped(manifest) for manifest in sorted(shipped_folder().glob("*/deixis.json"))]
     for name, system_name, licence, source in _PUBLISHED:
         system = SYSTEMS[system_name]
         found.append(Weight(name, system.name, system.task, system.kind, licence, source, None, None, False))
     return found
 
 
+def _shipped(manifest: Path) -> Weight:
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        system = SYSTEMS[content["system"]]
+        size = sum(file.stat().st_size for file in manifest.parent.rglob("*") if file.is_file())
+        return Weight(
+            name=manifest.parent.name,
+            system=system.name,
+            task=system.task,
+            kind=system.kind,
+            licence=content["licence"],
+            source=str(manifest.parent),
+            size_mb=round(size / 1e6, 1),
+            sha256=content["sha256"],
+            available=True,
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(manifest, f"is damaged ({error!r})", "install deixis again") from error
+
+
 def find(name: str | Path) -> Path:
     """Folder of the weights called ``name``, or ``name`` itself if it is a folder.
+
+    A name of shipped weights means these, whatever lies in the working directory; for a folder of that name
+    say ``./name``.
 
     Raises:
         ModelError: if there is no such name, or it names published weights that are not here.
     """
-    path = Path(name)
-    if path.is_dir():
-        return path
     known = {weight.name: weight for weight in weights()}
     weight = known.get(str(name))
-    if weight is None:
-        if path.is_file():
-            raise ModelError(
-                name,
-                "is a file, not a weight folder",
-                f"convert it first: deixis convert {path} OUT --to NAME",
-            )
-        ready = ", ".join(w.name for w in known.values() if w.available)
-        raise ModelError(name, "is neither a known model nor a folder", f"use {ready} or the path of a weight folder")
-    if not weight.available:
+    if weight is not None and weight.available:
+        return Path(weight.source)
+    if not str(name).strip():
+        raise ModelError("model ''", "has no name", f"use {_ready(known)} or the path of a weight folder")
+    try:
+        path = Path(name).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # no such user, a name too long for the disk
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(name, f"cannot be a path ({reason})", f"use {_ready(known)}") from error
+    if is_folder:
+        return path
+    if weight is not None:
         raise ModelError(
             name,
             "is published by its authors and not shipped",
             f"download it ({weight.source}), run 'deixis convert FILE OUT --to {name}' and pass OUT",
         )
-    return Path(weight.source)
+    if is_file:
+        raise ModelError(
+            name, "is a file, not a weight folder", f"convert it first: deixis convert {path} OUT --to NAME"
+        )
+    raise ModelError(
+        name, "is neither a known model nor a folder", f"use {_ready(known)} or the path of a weight folder"
+    )
+
+
+def _ready(known: dict[str, Weight]) -> str:
+    return ", ".join(weight.name for weight in known.values() if weight.available)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,6 +76,30 @@ class Depth:
         """``"m"`` for a metric map, None for the relative kinds."""
         return "m" if self.kind == "metric" else None
 
+    @property
+    def valid(self) -> BoolMap:
+        """Where there is a depth, bool [H, W]: finite and, in metres, above 0."""
+        finite = np.isfinite(self.values)
+        return finite & (self.values > 0) if self.kind == "metric" else finite
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the map is, without its pixels, as JSON-ready values; ``min`` and ``max`` over its valid pixels."""
+        valid = self.valid
+        found = bool(valid.any())
+        height, width = self.values.shape
+        return {
+            "model": self.model,
+            "kind": self.kind,
+            "unit": self.unit,
+            "text": asdict(self.text),
+            "min": float(np.min(self.values, where=valid, initial=np.inf)) if found else None,
+            "max": float(np.max(self.values, where=valid, initial=-np.inf)) if found else None,
+            "seconds": _rounded(self.seconds, 4),
+            "width": width,
+            "height": height,
+            "camera": asdict(self.camera) if self.camera else None,
+        }
+
     def metres(self) -> FloatMap:
         """The map in metres, float32 [H, W].
 
@@ -121,8 +145,8 @@ class Mask:
 
     Attributes:
         mask: bool [H, W] of the upright input; empty when nothing was found.
-        probability: float32 [H, W] in [0, 1], the per-pixel score behind ``mask``.
-        score: confidence in [0, 1]: mean probability inside the mask (peak probability when it is empty).
+        probability: float32 [H, W] in [0, 1], the per-pixel score behind ``mask``, whatever was found.
+        score: confidence in [0, 1]: mean probability of the pixels above one half, or the peak if there are none.
         found: whether the expression is taken to have a referent in the image.
         text: the expression and its provenance.
         model: name or folder of the system.
@@ -154,6 +178,22 @@ class Mask:
         if not len(rows):
             return None
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was found, without the pixels, as JSON-ready values; ``box`` as in :attr:`box`, ``area`` [px]."""
+        height, width = self.mask.shape
+        return {
+            "expression": self.expression,
+            "found": self.found,
+            "box": list(self.box) if self.box else None,
+            "area": self.area,
+            "score": _rounded(self.score, 4),
+            "model": self.model,
+            "text": asdict(self.text),
+            "seconds": _rounded(self.seconds, 4),
+            "width": width,
+            "height": height,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +257,7 @@ class Answer:
         return self.referents[0].mask
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON-ready values (the contract of ``deixis ask --json``)."""
+        """The answer as JSON-ready values, lengths to 0.1 mm (the contract of ``deixis ask --json``)."""
         first = self.referents[0]
         out: dict[str, Any] = {
             "question": self.question,
@@ -225,8 +265,8 @@ class Answer:
             **_referent_dict(first),
             "models": {"depth": self.depth.model, "mask": first.mask.model},
             "text": {
-                "depth": {"text": self.depth.text.text, "provenance": self.depth.text.provenance},
-                "mask": {"text": first.mask.text.text, "provenance": first.mask.text.provenance},
+                "depth": asdict(self.depth.text),
+                "mask": asdict(first.mask.text),
             },
             "notes": list(self.notes),
         }
@@ -234,15 +274,21 @@ class Answer:
             out["found"] = self.found
             out["referents"] = [{"referent": r.expression, **_referent_dict(r)} for r in self.referents]
             out["nearer"] = self.nearer
-            out["gap_m"] = self.gap_m
+            out["gap_m"] = _rounded(self.gap_m, 4)
         return out
 
 
 def _referent_dict(referent: Referent) -> dict[str, Any]:
+    distance, position = referent.distance_m, referent.position_m
     return {
         "found": referent.found,
-        "distance_m": referent.distance_m,
+        "distance_m": {name: _rounded(value, 4) for name, value in distance.items()} if distance else None,
         "box": list(referent.mask.box) if referent.found and referent.mask.box else None,
-        "position_m": list(referent.position_m) if referent.position_m else None,
-        "score": referent.mask.score,
+        "position_m": [_rounded(value, 4) for value in position] if position else None,
+        "score": _rounded(referent.mask.score, 4),
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """A number as far as it means anything; 0 without a sign."""
+    return None if value is None else round(float(value), digits) + 0.0

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from deixis.errors import UsageError
-from deixis.types import RGB, Answer, BoolMap, Depth, DepthKind, FloatMap, Referent
+from deixis.types import RGB, Answer, BoolMap, Depth, DepthKind, FloatMap, Mask, Referent
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -40,9 +41,10 @@ _PAPER = (255, 255, 255)
 _INK = (28, 28, 30)
 _SOFT_INK = (110, 110, 115)
 _NO_DEPTH = (60, 60, 64)
-_MASK_COLOURS = ((255, 45, 120), (0, 170, 230))
+_MASK_COLOURS = ((255, 45, 120), (0, 170, 230), (255, 170, 0), (130, 90, 255), (0, 175, 95))
 
 Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]
 
 
 # ----------------------------------------------------------------------------------------------- maps
@@ -67,7 +69,7 @@ def colorize_depth(depth: Depth, low: float | None = None, high: float | None = 
     position = _position(depth.values, low, high)
     if depth.kind == "disparity":
         position = 1 - position
-    return Image.fromarray(_paint(position, DEPTH_COLORMAP, _has_depth(depth)))
+    return Image.fromarray(_paint(position, DEPTH_COLORMAP, depth.valid))
 
 
 def depth_range(depth: Depth) -> tuple[float, float]:
@@ -75,7 +77,7 @@ def depth_range(depth: Depth) -> tuple[float, float]:
     # A hundred thousand pixels give the percentiles of any map.
     step = max(1, math.isqrt(depth.values.size // 100_000))
     seen = replace(depth, values=depth.values[::step, ::step])
-    values = seen.values[_has_depth(seen)]
+    values = seen.values[seen.valid]
     if not values.size:
         return 0.0, 1.0
     low, high = np.percentile(values, DEPTH_PERCENTILES)
@@ -172,13 +174,69 @@ def answer_picture(rgb: RGB, answer: Answer) -> Image.Image:
     photo = _photo_panel(rgb, long_side, masks, tags)
     pictures = join([photo, _depth_panel(answer.depth, long_side, masks)])
     column = max(pictures.width, _MIN_COLUMN)
-    lines = [_text(answer.question, column, scale=1.25)]
-    for referent, colour in zip(answer.referents, _MASK_COLOURS, strict=False):
-        lines.append(_text(answer_label(referent), column, swatch=colour if referent.found else _SOFT_INK))
-    if answer.nearer is not None and answer.gap_m is not None:
-        lines.append(_text(f"nearer: {answer.nearer}, by {answer.gap_m:.2f} m", column))
+    lines = _answer_lines(answer, column)
     lines += [_text(note, column, colour=_SOFT_INK, scale=0.85) for note in answer.notes]
     return _framed(_column([_column(lines, gap=4), pictures]))
+
+
+def _answer_lines(answer: Answer, width: int) -> list[Image.Image]:
+    """Question, distances and comparison, ``width`` pixels wide."""
+    lines = [_text(answer.question, width, scale=1.25)]
+    for referent, colour in zip(answer.referents, cycle(_MASK_COLOURS), strict=False):
+        lines.append(_text(answer_label(referent), width, swatch=colour if referent.found else _SOFT_INK))
+    if answer.nearer is not None and answer.gap_m is not None:
+        lines.append(_text(f"nearer: {answer.nearer}, by {answer.gap_m:.2f} m", width))
+    return lines
+
+
+def overview(rgb: RGB, depth: Depth, masks: Sequence[Mask], answer: Answer) -> Image.Image:
+    """Four pictures of one size: the photo, its depth, what some expressions refer to, and an answer.
+
+    Args:
+        rgb: the photo, uint8 [H, W, 3].
+        depth: its depth map.
+        masks: masks of some expressions, drawn into one picture.
+        answer: the answer to a question about it.
+    """
+    long_side = LONG_SIDE // 2
+    photo = _photo_panel(rgb, long_side, [], [])
+    width = max(photo.width, _MIN_COLUMN)
+    low, high = depth_range(depth)
+    span = f"depth, {low:.1f} to {high:.1f} m" if depth.kind == "metric" else f"{depth.kind} depth"
+    said = f' ("{depth.text.text}")' if depth.text.text else ""
+    named = [
+        _text(
+            f"{mask.expression}: {f'score {mask.score:.2f}' if mask.found else 'not found'}",
+            width,
+            swatch=colour if mask.found else _SOFT_INK,
+        )
+        for mask, colour in zip(masks, cycle(_MASK_COLOURS), strict=False)
+    ]
+    tags = [f"{r.distance_m['median']:.2f} m" if r.distance_m else "" for r in answer.referents]
+    asked = [referent.mask.mask for referent in answer.referents]
+    rows = [
+        [
+            ([_text("the photo", width)], photo),
+            ([_text(span + said, width)], _depth_panel(depth, long_side, [])),
+        ],
+        [
+            (named, _photo_panel(rgb, long_side, [mask.mask for mask in masks], [""] * len(masks))),
+            (_answer_lines(answer, width), _photo_panel(rgb, long_side, asked, tags)),
+        ],
+    ]
+    return _framed(_column([_row(_headed(row), gap=2 * _GAP) for row in rows], gap=2 * _GAP))
+
+
+def _headed(cells: Sequence[tuple[Sequence[Image.Image], Image.Image]]) -> list[Image.Image]:
+    """Pictures below their lines of text, all beginning at one height."""
+    heads = [_column(lines, gap=4) for lines, _ in cells]
+    tallest = max(head.height for head in heads)
+    blocks = []
+    for head, (_, picture) in zip(heads, cells, strict=True):
+        room = Image.new("RGB", (head.width, tallest), _PAPER)
+        room.paste(head, (0, tallest - head.height))
+        blocks.append(_column([room, picture], gap=_GAP // 2))
+    return blocks
 
 
 def answer_label(referent: Referent) -> str:
@@ -198,7 +256,7 @@ def contact_sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]]) -> Image.Im
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
         raise UsageError("contact sheet", "has no pictures", "pass at least one")
-    width = min(max(LONG_SIDE // columns, 240), _SMALL_SIDE)
+    width = min(max(LONG_SIDE // columns, 240), LONG_SIDE // 2)
     lines = []
     for row in rows:
         if not row:
@@ -215,11 +273,6 @@ def contact_sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]]) -> Image.Im
 
 
 # -------------------------------------------------------------------------------------- colour of maps
-
-
-def _has_depth(depth: Depth) -> BoolMap:
-    valid = np.isfinite(depth.values)
-    return valid & (depth.values > 0) if depth.kind == "metric" else valid
 
 
 def _position(values: FloatMap, low: float, high: float) -> FloatMap:
@@ -286,29 +339,39 @@ def _photo_panel(rgb: RGB, long_side: int, masks: Sequence[BoolMap], tags: Seque
     pixels = np.asarray(photo, dtype=np.float32)
     dimmed = 0.3 * pixels + 0.2 * pixels.mean(axis=2, keepdims=True)
     pixels = np.where(inside[..., None], pixels, dimmed)
-    for mask, colour in zip(shown, _MASK_COLOURS, strict=False):
+    for mask, colour in zip(shown, cycle(_MASK_COLOURS), strict=False):
         pixels[_ring(mask, _stroke(photo.size))] = colour
     panel = Image.fromarray(pixels.astype(np.uint8))
-    for mask, colour, tag in zip(shown, _MASK_COLOURS, tags, strict=False):
+    taken: list[Box] = []
+    for mask, colour, tag in zip(shown, cycle(_MASK_COLOURS), tags, strict=False):
         if tag and mask.any():
-            _pin(panel, mask, tag, colour)
+            taken += _pin(panel, mask, tag, colour, taken)
     return panel
 
 
-def _pin(panel: Image.Image, mask: BoolMap, tag: str, colour: Colour) -> None:
-    """Draw a short tag on the upper edge of a mask, if the panel has room for it."""
+def _pin(panel: Image.Image, mask: BoolMap, tag: str, colour: Colour, taken: Sequence[Box]) -> list[Box]:
+    """Draw a short tag on the upper edge of a mask or, where others are, below; where it came to lie, if it did."""
     size = round(_text_size(2 * panel.width) * 1.1)
     font = _font(size)
     width, height = math.ceil(font.getlength(tag)) + size, round(size * 1.5)
     if width > panel.width or height > panel.height:
-        return
+        return []
     top = int(np.flatnonzero(mask.any(axis=1))[0])
     middle = int(np.median(np.flatnonzero(mask[top])))
     left = min(max(middle - width // 2, 0), panel.width - width)
-    upper = min(max(top - height // 2, 0), panel.height - height)
-    draw = ImageDraw.Draw(panel)
-    draw.rounded_rectangle((left, upper, left + width, upper + height), radius=size // 3, fill=colour)
-    draw.text((left + width / 2, upper + height / 2), tag, _PAPER, font, anchor="mm")
+    highest = min(max(top - height // 2, 0), panel.height - height)
+    for upper in (*range(highest, panel.height - height + 1, height + 4), *range(highest, -1, -height - 4)):
+        place = (left, upper, left + width, upper + height)
+        if not any(_overlap(place, other) for other in taken):
+            draw = ImageDraw.Draw(panel)
+            draw.rounded_rectangle(place, radius=size // 3, fill=colour)
+            draw.text((left + width / 2, upper + height / 2), tag, _PAPER, font, anchor="mm")
+            return [place]
+    return []
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def _depth_panel(depth: Depth, long_side: int, masks: Sequence[BoolMap]) -> Image.Image:
@@ -317,7 +380,7 @@ def _depth_panel(depth: Depth, long_side: int, masks: Sequence[BoolMap]) -> Imag
     small = replace(depth, values=_thinned(depth.values, long_side))
     panel = _display(colorize_depth(small, low, high), long_side)
     pixels = np.array(panel)
-    for mask, colour in zip(masks, _MASK_COLOURS, strict=False):
+    for mask, colour in zip(masks, cycle(_MASK_COLOURS), strict=False):
         shown = _display_mask(mask, panel.size)
         pixels[_ring(shown, _stroke(panel.size) + 2)] = _PAPER
         pixels[_ring(shown, _stroke(panel.size))] = colour

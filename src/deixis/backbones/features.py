@@ -33,7 +33,7 @@ class ImageEncoder(nn.Module):
         self.stride = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] in [-1, 1] to latents [B, Z, H / stride, W / stride] (Z = 4 in Stable Diffusion), not scaled by anything."""
+        """[B, 3, H, W] in [-1, 1] to unscaled latents [B, Z, H / stride, W / stride]; Z = 4 in Stable Diffusion."""
         moments = self.quant_conv(self.encoder(image))  # [B, 2 Z, h, w]
         mean: Tensor = moments.chunk(2, dim=1)[0]  # [B, Z, h, w]
         return mean

@@ -90,9 +90,7 @@ class StableDiffusion:
         )
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path, config: Mapping[str, dict[str, Any]] | None = None
-    ) -> StableDiffusion:
+    def from_pretrained(cls, source: str | Path, config: Mapping[str, dict[str, Any]] | None = None) -> StableDiffusion:
         """Load from a diffusers folder, a single ``.ckpt``/``.safetensors`` file, or a hub id.
 
         Weights are float32, and each must fit. A hub id (``owner/name``) is the only thing that may be downloaded,
@@ -112,9 +110,7 @@ class StableDiffusion:
             return cls._from_folder(path)
         if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)) and path.suffix not in SUFFIXES:
             return cls._from_folder(_download(str(source)))
-        raise ModelError(
-            source, "is not a file or folder here", "pass a diffusers folder, a single file or a hub id"
-        )
+        raise ModelError(source, "is not a file or folder here", "pass a diffusers folder, a single file or a hub id")
 
     @classmethod
     def _from_folder(cls, folder: Path) -> StableDiffusion:
@@ -163,9 +159,7 @@ class StableDiffusion:
 
         entry = state.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
         if entry is None:
-            raise ModelError(
-                label, "is not an original Stable Diffusion checkpoint", "pass one, or a diffusers folder"
-            )
+            raise ModelError(label, "is not an original Stable Diffusion checkpoint", "pass one, or a diffusers folder")
         width = config["unet"]["cross_attention_dim"]
         remedy = "convert other versions to a diffusers folder first and pass that"
         if entry.shape[-1] != width:
@@ -261,11 +255,11 @@ def _text_keys(tensors: Mapping[str, Tensor], like: CLIPTextModel) -> dict[str, 
     }
 
 
-def _read_part(cls: Any, folder: Path) -> Any:
+def _read_part(cls: type[Any], folder: Path) -> nn.Module:
     config = _read_config(folder, "_class_name", (cls.__name__,))
     try:
         with torch.device("meta"), _quiet():
-            network = cls.from_config(config)
+            network: nn.Module = cls.from_config(config)
     except Exception as error:  # whatever a damaged configuration makes the library raise
         raise ModelError(
             folder / "config.json", f"describes no {cls.__name__} ({_first_line(error)})", AGAIN
@@ -334,19 +328,17 @@ def _sort_original(
             unknown.append(key)
     if unknown:
         raise ModelError(label, f"has unknown {name_some(unknown)}", remedy)
-    return used, tuple(f"left out: {what} ({count} tensors)" for what, count in left.items())
+    counts = [(what, left[what]) for what, _ in _NOT_NETWORK if what in left]
+    return used, tuple(f"left out: {what} ({count} tensors)" for what, count in counts)
 
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [f"{part}/*.{suffix}" for part in PARTS for suffix in ("json", "txt", "safetensors")]
     try:
-        return Path(
-            snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+    except Exception as error:  # among them those of its HTTP library, which differs between versions
         raise ModelError(
             hub_id,
             "is not a folder here, cannot be fetched from the model hub and is not in its cache",

@@ -9,7 +9,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ CONTAINERS = ("model", "state_dict")
 AGAIN = "copy it again from its source"
 
 # What training options may hold besides plain values. Building one of these does nothing but build it.
-HARMLESS: dict[str, Any] = {
+HARMLESS: dict[str, Callable[..., Any]] = {
     "argparse.Namespace": argparse.Namespace,
     # As pure paths: the others can be built on their own system only, and reach into it.
     **{
@@ -118,11 +118,10 @@ def read_content(path: Path) -> dict[Any, Any]:
     # The content decides, not the name: safetensors begin with JSON after a length, PyTorch's are zip or pickle.
     if head[8:9] == b"{":
         return dict(read_safetensors(path, CheckpointError))
-    if head[:4] == b"PK\3\4":
+    archived = head[:4] == b"PK\3\4"
+    if archived:
         _check_archive(path)
-        content = _load(path, mapped=True)
-    else:
-        content = _load(path, mapped=False)
+    content = _load(path, mapped=archived)
     if not isinstance(content, dict):
         raise CheckpointError(
             path,
@@ -147,8 +146,8 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(path, "has been compressed again", "unpack it and save it with torch.save")
 
 
-def _load(path: Path, *, mapped: bool) -> Any:
-    allowed = [(value, name) for name, value in HARMLESS.items()]
+def _load(path: Path, *, mapped: bool) -> object:
+    allowed: list[Any] = [(value, name) for name, value in HARMLESS.items()]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")
@@ -161,18 +160,25 @@ def _load(path: Path, *, mapped: bool) -> Any:
                 f"is a pickle that needs code to be executed ({name_some(refused)}), which is refused",
                 "ask its author for a safetensors file, or re-save only its tensors on a machine you can lose",
             ) from error
+        with path.open("rb") as file:
+            pickled = mapped or file.read(1) == pickle.PROTO
+        if not pickled:
+            raise CheckpointError(
+                path, "is neither a PyTorch nor a safetensors file", "pass a file of model weights"
+            ) from error
         if isinstance(error, pickle.UnpicklingError) and "operand" in str(error):
             raise CheckpointError(
                 path,
-                "is not a checkpoint that can be read safely",
-                "re-save it with torch.save's default protocol",
+                "is a pickle that cannot be read safely",
+                "save its tensors with torch.save's default protocol",
             ) from error
         raise CheckpointError(path, f"is not a whole PyTorch checkpoint ({_first_line(error)})", AGAIN) from error
 
 
 def _refused(path: Path, error: Exception) -> list[str]:
     """Names of what the safe reader does not build."""
-    known = ("collections.OrderedDict", "_codecs.encode", *HARMLESS)
+    plain = ("_codecs.encode", "builtins.set", "collections.Counter", "collections.OrderedDict")
+    known = {*plain, *HARMLESS}
     foreign = [name for name in _globals(path) if name not in known and not name.startswith("torch.")]
     # Which of PyTorch's own names are allowed is its secret; its error says which is not.
     named = re.search(r"GLOBAL (\S+)", str(error))

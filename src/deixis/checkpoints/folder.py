@@ -15,20 +15,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from deixis.backbones.stable_diffusion import StableDiffusion
+from deixis.backbones.stable_diffusion import (
+    TOKENIZER_FILES,
+    StableDiffusion,
+    read_tokenizer,
+    restore_position_ids,
+)
+from deixis.backbones.weights import fill, read_safetensors
 from deixis.errors import CheckpointError, ModelError
 from deixis.registry import SYSTEMS
 
@@ -43,6 +49,11 @@ FILES = {
     "head": "head/model.safetensors",
 }
 PREFIXES = {"vae": "image_encoder.", "unet": "unet.unet.", "text_encoder": "text_tower.clip.", "head": ""}
+
+# The parts with a configuration of their own.
+CONFIGURED = ("vae", "unet", "text_encoder")
+
+AGAIN = "copy the folder again from its source"
 
 # Tensors a part may hold that perception does not use: the VAE's decoder side and the U-Net's output layer.
 UNUSED = {"vae": ("decoder.", "post_quant_conv."), "unet": ("conv_norm_out.", "conv_out.")}
@@ -75,7 +86,7 @@ class Manifest:
         licence: of the weights.
         architecture: configurations of the diffusers parts (stored beside the parts, not in the manifest).
         source: where the weights come from, in words.
-        official: what the official checkpoint held besides the tensors, to be restored on the way back.
+        official: what the way back to an official checkpoint needs to know; empty where there was none.
         threshold: mean object probability at which a referent counts as found; masks only.
     """
 
@@ -144,6 +155,7 @@ def save_folder(
         CheckpointError: if ``folder`` is in the way or cannot be written.
     """
     check_free(folder)
+    folder = folder.absolute()
     need = sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -217,14 +229,16 @@ def own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the weight files of a folder, in a fixed order."""
-    sha = hashlib.sha256()
+    """SHA-256 over the SHA-256 of each weight file of a folder, in a fixed order."""
+    whole = hashlib.sha256()
     for name in FILES.values():
         if (folder / name).is_file():
+            one = hashlib.sha256()
             with (folder / name).open("rb") as stream:
                 while block := stream.read(1 << 20):
-                    sha.update(block)
-    return sha.hexdigest()
+                    one.update(block)
+            whole.update(one.digest())
+    return whole.hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -235,15 +249,11 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ModelError(
-            folder, f"has no {MANIFEST}", "pass a folder written by 'deixis convert' or 'deixis train'"
-        )
+        raise ModelError(folder, f"has no {MANIFEST}", "pass a folder written by 'deixis convert' or 'deixis train'")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ModelError(
-                folder, f"has format {content['format']}", f"this version of deixis reads format {FORMAT}"
-            )
+            raise ModelError(folder, f"has format {content['format']}", f"this version of deixis reads format {FORMAT}")
         preprocessing = content["preprocessing"]
         height, width = preprocessing["size"]
         manifest = Manifest(
@@ -325,5 +335,5 @@ def fill_parts(manifest: Manifest, parts: Mapping[str, Mapping[str, Tensor]], la
     return model.eval()
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

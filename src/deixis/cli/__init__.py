@@ -2,54 +2,104 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
+from deixis import __version__
 from deixis.cli import ask, convert, demo, depth, models, segment, train
-from deixis.cli.common import OK, USAGE, report
-from deixis.errors import DeixisError
+from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
     name="deixis",
-    help="One photo and a sentence in; metric depth, a mask or a distance out.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain: "rich" takes units in brackets for markup, and cuts words in narrow windows
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("depth")(depth.depth)
-app.command("segment")(segment.segment)
-app.command("ask")(ask.ask)
-app.command("models")(models.models)
-app.command("convert")(convert.convert)
-app.command("train")(train.train)
-app.command("demo")(demo.demo)
+app.command("depth", short_help="Depth of pictures, in metres.")(depth.depth)
+app.command("segment", short_help="The pixels an expression refers to.")(segment.segment)
+app.command("ask", short_help="How far something is.")(ask.ask)
+app.command("models", short_help="The weights there are.")(models.models)
+app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
+app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
+app.command("demo", short_help="Depth, masks and answers for a real photo.")(demo.demo)
 
 
-def main() -> None:
-    """Entry point: 0 all done, 1 some inputs failed, 2 wrong usage or no usable input."""
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        put(f"deixis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def deixis(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors; anywhere on the line.")] = False,
+) -> None:
+    """One photo and a sentence in; metric depth, a mask or a distance out."""
+    del version, debug  # both have done their work when this is called
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point: 0 all done, 1 some inputs failed, 2 wrong usage or no usable input.
+
+    Args:
+        arguments: what stands after the program's name; the process's own by default.
+    """
+    _open_standard_streams()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    Settings.debug = "--debug" in given
+    code = _run([argument for argument in given if argument != "--debug"])
     try:
-        code = app(arguments, standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else OK)
-    except typer.Abort:
-        sys.exit(130)
-    except DeixisError as error:
-        if debug:
-            raise
-        report(str(error))
-        sys.exit(USAGE)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        report("interrupted; what is written is whole")
-        sys.exit(130)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop(sys.stdout)
+        code = NO_READER
+    except OSError as error:
+        drop(sys.stdout)
+        fail(error)
+        code = USAGE
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a command; whatever it raises is reported."""
+    try:
+        code = app(arguments or ["--help"], prog_name="deixis", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except Exception as error:
-        # click's own usage errors know how to show themselves.
-        show = getattr(error, "show", None)
-        if show is None or debug:
-            raise
-        show()
-        sys.exit(getattr(error, "exit_code", USAGE))
+        # Usage errors of the parser, whose classes depend on typer's version, know how to show themselves.
+        if not hasattr(error, "format_message"):
+            fail(error)
+            return USAGE
+        _report_usage(error)
+        return USAGE
+    if not arguments:
+        return USAGE
+    if code == INTERRUPTED:
+        report("interrupted; what is written is whole")
+    return code if isinstance(code, int) else OK
+
+
+def _report_usage(error: Exception) -> None:
+    """One line for a command line that the parser does not understand."""
+    message: str = error.format_message()  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    path = "deixis" if context is None else context.command_path
+    message = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
+    report(f"{message[:1].lower()}{message[1:]}; see '{path} --help'")
+
+
+def _open_standard_streams() -> None:
+    """Streams that the caller closed lead nowhere; otherwise the next file opened would stand in for them."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deixis.camera import choose_camera
 from deixis.cli.common import (
     OK,
     DeviceOption,
@@ -16,16 +17,28 @@ from deixis.cli.common import (
     emit,
     say,
 )
-from deixis.io import DEFAULT_MAX_PIXELS
+from deixis.io import DEFAULT_MAX_PIXELS, check_out, output_name, read_image, save_answer
+from deixis.question import parse_question
+from deixis.registry import find
 
 
 def ask(
-    image: Annotated[str, typer.Argument(help="A picture.", show_default=False)],
-    question: Annotated[str, typer.Argument(help="'how far is the red chair?'", show_default=False)],
-    depth_model: Annotated[str, typer.Option("--depth-model", help="A metric depth system.")] = "evp-depth-mini",
-    mask_model: Annotated[str, typer.Option("--mask-model", help="A referring system.")] = "evp-refer-mini",
-    text: Annotated[str | None, typer.Option("--text", help="A description of the scene.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for X.answer.json and X.answer.png.")] = None,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="'how far is the red chair?'", show_default=False)
+    ],
+    depth_model: Annotated[
+        str, typer.Option("--depth-model", metavar="NAME|PATH", help="A metric depth system.")
+    ] = "evp-depth-mini",
+    mask_model: Annotated[
+        str, typer.Option("--mask-model", metavar="NAME|PATH", help="A referring system.")
+    ] = "evp-refer-mini",
+    text: Annotated[
+        str | None, typer.Option("--text", help="A description of the scene.", show_default="what the model has")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for X.answer.json and X.answer.png.")
+    ] = None,
     fov: FovOption = None,
     focal_px: FocalOption = None,
     max_pixels: MaxPixelsOption = DEFAULT_MAX_PIXELS,
@@ -33,31 +46,27 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="Only the JSON, without the sentence on stderr.")] = False,
 ) -> int:
     """How far something is. The answer is JSON on stdout and a sentence on stderr."""
+    # Everything that can be wrong with the call is found before torch is imported and a model loaded.
+    asked = parse_question(question)
+    choose_camera(None, (1, 1), fov, focal_px)
+    if out is not None:
+        check_out(out)
+    find(depth_model)
+    find(mask_model)
+    loaded = read_image(image, max_pixels=max_pixels)
+
     from deixis.ask import ask as answer_question
     from deixis.ask import describe
-    from deixis.camera import choose_camera
-    from deixis.io import read_image, save_answer
     from deixis.predict import load_depth, load_mask
-    from deixis.question import parse_question
 
-    # Everything that can be wrong with the call is found before a model is loaded.
-    parse_question(question)
-    choose_camera(None, (1, 1), fov, focal_px)
-    loaded = read_image(image, max_pixels=max_pixels)
-    answer = answer_question(
-        loaded,
-        question,
-        depth=load_depth(depth_model, device),
-        segment=load_mask(mask_model, device),
-        text=text,
-        fov=fov,
-        focal_px=focal_px,
-    )
+    depth, segment = load_depth(depth_model, device), load_mask(mask_model, device)
+    answer = answer_question(loaded, question, depth=depth, segment=segment, text=text, fov=fov, focal_px=focal_px)
     if not as_json:
         say(describe(answer))
-        for note in answer.notes:
+        cut = [depth.remark(text), *(segment.remark(expression) for expression in asked.referents)]
+        for note in (*answer.notes, *(note for note in cut if note is not None)):
             say(f"note: {note}")
     emit(answer.to_dict())
     if out is not None:
-        save_answer(answer, out, Path(image).stem, loaded.rgb)
+        save_answer(answer, out, output_name(Path(image).name), loaded.rgb)
     return OK

@@ -3,47 +3,148 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deixis.errors import DeixisError
+from deixis.io import printable
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 OK, SOME_FAILED, USAGE = 0, 1, 2
+# As shells report a command that was interrupted (SIGINT), or whose reader went away (SIGPIPE).
+INTERRUPTED, NO_READER = 130, 141
 
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results; made if missing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON on stdout.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; chosen by itself.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default="a GPU if there is one, else cpu")
+]
 MaxPixelsOption = Annotated[
     int,
     typer.Option("--max-pixels", min=1, help="Largest picture read [pixels]; raise it for gigapixel pictures."),
 ]
-FovOption = Annotated[float | None, typer.Option("--fov", help="Horizontal field of view [deg].")]
-FocalOption = Annotated[float | None, typer.Option("--focal-px", help="Focal length [px] of the upright picture.")]
+FovOption = Annotated[
+    float | None, typer.Option("--fov", help="Horizontal field of view [deg].", show_default="from EXIF")
+]
+FocalOption = Annotated[
+    float | None,
+    typer.Option("--focal-px", help="Focal length [px] of the upright picture.", show_default="from EXIF"),
+]
 
 OUT = Path("deixis-out")
 
 
+class Settings:
+    """What holds for the whole run.
+
+    Attributes:
+        debug: show the traceback of errors.
+    """
+
+    debug = False
+
+
 def report(line: str) -> None:
-    """One line on stderr, as it is."""
-    sys.stderr.write(f"deixis: {line}\n")
+    """One line on stderr, under the program's name."""
+    say(f"deixis: {line}")
 
 
 def say(line: str) -> None:
-    """A remark for people, on stderr."""
-    sys.stderr.write(f"{line}\n")
+    """A remark for people, on stderr. If nobody can read it, the work goes on."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def fail(error: Exception, subject: object = "error") -> None:
+    """Report an error in one line that names the input, the problem and the remedy; ``--debug`` adds the traceback.
+
+    Args:
+        error: any exception; one that was not raised on purpose is named too.
+        subject: what it is about, for errors that do not say so themselves.
+    """
+    if Settings.debug:
+        say("".join(traceback.format_exception(error)).rstrip())
+    if not isinstance(error, DeixisError):
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        problem = f"unexpected {problem if len(problem) <= 300 else problem[:297] + '...'}"
+        remedy = "the traceback is above" if Settings.debug else "run again with --debug and report it"
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+            problem, remedy = "does not fit into memory", "free some memory or shrink the picture"
+        error = DeixisError(printable(subject), problem, remedy)
+    report(str(error))
+
+
+def put(line: str) -> None:
+    """One line of results on stdout, there at once.
+
+    Raises:
+        DeixisError: if stdout does not take it.
+        SystemExit: if its reader went away.
+    """
+    stdout = sys.stdout
+    encoding = stdout.encoding or "utf-8"
+    try:
+        if stdout.isatty() or not hasattr(stdout, "buffer"):
+            stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        else:
+            stdout.flush()
+            stdout.buffer.write(_bytes(line, encoding) + b"\n")
+        stdout.flush()
+    except BrokenPipeError:
+        drop(stdout)
+        sys.exit(NO_READER)
+    except OSError as error:
+        drop(stdout)
+        raise DeixisError(
+            "standard output",
+            f"cannot be written ({error.strerror or error})",
+            "free space on the disk or send it elsewhere",
+        ) from error
+
+
+def _bytes(line: str, encoding: str) -> bytes:
+    """A line for a program: bytes of file names that are no text leave as they came, the rest is escaped."""
+    try:
+        return line.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return line.encode(encoding, "backslashreplace")
 
 
 def emit(value: object) -> None:
-    """JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """JSON on stdout; errors as :func:`put`."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    put(text)
+
+
+def field(value: object) -> str:
+    """A file name or phrase as one field of a line: as it is, or quoted if a tab or line end would cut it."""
+    text = str(value)
+    cuts = any(character < " " or character in "\x7f\x85\u2028\u2029" for character in text)
+    return json.dumps(text) if cuts else text
+
+
+def drop(stream: TextIO) -> None:
+    """Send what a stream still holds nowhere, so that Python does not fail on it when it ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 class Bar:
@@ -62,11 +163,12 @@ class Bar:
 @contextmanager
 def progress(items: Sequence[object], label: str) -> Iterator[Bar]:
     """A :class:`Bar` over ``items`` while the context is open."""
-    if len(items) < 2:
+    if len(items) < 2 or sys.stderr.closed:
         yield Bar(None, None)
         return
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
+    # Results that go to a file or another program must not be drawn above the bar instead.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as shown:
         yield Bar(shown, shown.add_task(label, total=len(items)))
 
 

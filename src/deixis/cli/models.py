@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+import shutil
+import sys
+import textwrap
 
-from deixis.cli.common import OK, JsonOption, emit
+from deixis.cli.common import OK, JsonOption, emit, put
+from deixis.registry import Weight, weights
 
 
 def models(as_json: JsonOption = False) -> int:
-    """Every set of weights: what it gives, its licence and size, where it lies or comes from."""
-    from deixis.registry import weights
+    """Every set of weights: what it gives, its licence and size, where it lies or comes from.
 
+    A paragraph each on a terminal; elsewhere a line each: name, system, kind, licence, MB, place.
+    """
     found = weights()
     if as_json:
         emit([weight.to_dict() for weight in found])
-        return OK
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "task", "kind", "licence", "MB", "where"):
-        table.add_column(column, overflow="fold")
-    for weight in found:
-        size = "" if weight.size_mb is None else f"{weight.size_mb:.1f}"
-        where = "here" if weight.available else f"not here: {weight.source}"
-        table.add_row(weight.name, weight.task, weight.kind or "mask", weight.licence, size, where)
-    Console(soft_wrap=False).print(table)
+    elif sys.stdout.isatty():
+        put("\n\n".join(_paragraph(weight, shutil.get_terminal_size().columns) for weight in found))
+    else:
+        for weight in found:
+            put("\t".join((weight.name, weight.system, _kind(weight), weight.licence, _size(weight), weight.source)))
     return OK
+
+
+def _paragraph(weight: Weight, columns: int) -> str:
+    """For people, as wide as the terminal."""
+    if weight.available:
+        place = [f"here: {weight.source}"]
+    else:
+        place = [f"published at {weight.source}", f"then deixis convert FILE OUT --to {weight.name}, and --model OUT"]
+    size = f", {_size(weight)} MB" if weight.size_mb is not None else ""
+    lines = [f"{_kind(weight)}, by {weight.system}{size}", f"licence: {weight.licence}", *place]
+    width, indent = max(columns, 30), "    "
+    wrapped = [textwrap.fill(line, width, initial_indent=indent, subsequent_indent=indent) for line in lines]
+    return "\n".join([weight.name, *wrapped])
+
+
+def _kind(weight: Weight) -> str:
+    return "mask" if weight.kind is None else f"{weight.kind} depth"
+
+
+def _size(weight: Weight) -> str:
+    return "" if weight.size_mb is None else f"{weight.size_mb:.1f}"

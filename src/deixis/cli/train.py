@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from deixis.cli.common import OK
+from deixis.cli.common import OK, field, put
 
 
 def train(
@@ -48,5 +48,5 @@ def train(
                 shown.log("  ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
         weights = run(settings, log)
-    print(weights)
+    put(field(weights))
     return OK

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import TextTower, tokenize
-from deixis.errors import UsageError
+from deixis.errors import UsageError, quoted
 from deixis.types import Text
 
 _STORED = json.loads(resources.files("deixis.conditioning").joinpath("templates.json").read_text(encoding="utf-8"))
@@ -43,6 +43,12 @@ def encoder(tower: TextTower, tokenizer: CLIPTokenizer, tokens: int) -> Encode:
         return vectors
 
     return encode
+
+
+def unread(text: str, tokenizer: CLIPTokenizer, tokens: int) -> str | None:
+    """The end of a text that is cut off where it has more than ``tokens`` tokens; None if all of it is read."""
+    ids = tokenizer(text, verbose=False)["input_ids"]  # between a token for the start and one for the end
+    return None if len(ids) <= tokens else str(tokenizer.decode(ids[tokens - 1 : -1])).strip()
 
 
 def class_words(name: str) -> str:
@@ -125,7 +131,9 @@ class Describer:
                 return self.vectors[i : i + 1], Text(description, name)
         if self.encode is None and any(name.startswith("class:") for name in self.stored):
             classes = ", ".join(class_words(name.removeprefix("class:")) for name in self.stored)
-            raise UsageError(f"text '{description}'", f"{self.model} knows only its classes", f"use one of: {classes}")
+            raise UsageError(
+                f"text {quoted(description)}", f"{self.model} knows only its classes", f"use one of: {classes}"
+            )
         return self._encode(description, "user")
 
     def _default(self) -> tuple[Tensor, Text]:
@@ -140,7 +148,7 @@ class Describer:
     def _encode(self, description: str, provenance: str) -> tuple[Tensor, Text]:
         if self.encode is None:
             problem, remedy = self.why_no_encode
-            raise UsageError(f"text '{description}'", f"{self.model} {problem}", remedy)
+            raise UsageError(f"text {quoted(description)}", f"{self.model} {problem}", remedy)
         if self.text == "cd" and description:
             return class_description(description, self.encode), Text(description, f"class:{description}")
         pooled = self.aggregate in ("v", "vd")

@@ -6,11 +6,14 @@ millimetres, 0 = no measurement) and, where present, ``labels40_<index>.png`` wi
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +24,28 @@ from deixis.errors import InputError
 
 Split = Literal["train", "val", "heldout"]
 
-# Our own split of the official training frames, by whole scenes: scene types listed here are held out
-# entirely, and of each large type the last frames by index. Neighbouring indices show the same room, so a
-# random split would leak; each cut lies at a gap of the indices.
+# Our own split of the official training frames, by rooms. Frames of a room have neighbouring indices, so a random
+# split would leak. It is written down here, not computed from the files that happen to be there: a frame belongs to
+# one side whatever else is missing.
 HELDOUT_SCENES = frozenset(
     {"playroom", "study", "study_room", "student_lounge", "dinette", "foyer", "home_storage", "computer_lab"}
 )
 VAL_SCENES = frozenset({"reception_room", "office_kitchen", "cafe", "laundry_room", "printer_room", "indoor_balcony"})
-# Share of a large scene type's frames: (training, validation); the rest is held out.
-LARGE_SHARES = (0.84, 0.05)
-LARGE_SCENE = 20
+# Large scene types: first index of validation and first index held out. Each lies where the room changes.
+CUTS = {
+    "bathroom": (728, 728),
+    "bedroom": (1131, 1158),
+    "classroom": (317, 317),
+    "dining_room": (1424, 1433),
+    "home_office": (551, 551),
+    "kitchen": (886, 894),
+    "living_room": (1308, 1315),
+    "office": (626, 629),
+}
+# On no side: frames of shops and rooms that training frames show as well.
+SHARED_ROOMS = frozenset({112, 113, 114, 115, 245, 246, 247, 248, 626, 886})
 
+CLASSES = 40
 CAPTION_MIN_SHARE = 0.004  # a class below this share of the frame is not mentioned
 
 
@@ -54,21 +68,46 @@ class Frame:
     labels: Path | None
 
     def read_rgb(self) -> npt.NDArray[np.uint8]:
-        """uint8 [H, W, 3]."""
-        with Image.open(self.rgb) as image:
-            return np.asarray(image.convert("RGB"))
+        """uint8 [H, W, 3].
+
+        Raises:
+            InputError: if the file has gone or is damaged.
+        """
+        return _decoded(self.rgb, lambda image: np.asarray(image.convert("RGB")))
 
     def read_depth(self) -> npt.NDArray[np.float32]:
-        """float32 [H, W] in metres, 0 where nothing was measured."""
-        with Image.open(self.depth) as image:
-            return np.asarray(image, dtype=np.float32) / np.float32(1000)
+        """float32 [H, W] in metres, 0 where nothing was measured.
+
+        Raises:
+            InputError: if the file has gone, is damaged or no map of integers.
+        """
+        values = _decoded(self.depth, np.asarray)
+        if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+            raise InputError(self.depth, "is not a grey picture of millimetres", "copy the dataset again")
+        return values.astype(np.float32) / np.float32(1000)
 
     def read_labels(self) -> npt.NDArray[np.uint8]:
-        """uint8 [H, W]: 0 unlabelled, 1 to 40 a class."""
+        """uint8 [H, W]: 0 unlabelled, 1 to 40 a class.
+
+        Raises:
+            InputError: if there is none, the file has gone or is damaged, or holds other numbers.
+        """
         if self.labels is None:
             raise InputError(self.rgb, "has no labels40 file beside it", "add labels40_<index>.png")
-        with Image.open(self.labels) as image:
-            return np.asarray(image)
+        values = _decoded(self.labels, np.asarray)
+        if values.ndim != 2 or values.dtype != np.uint8 or values.max(initial=0) > CLASSES:
+            raise InputError(self.labels, f"is not a grey picture of labels 0 to {CLASSES}", "copy the dataset again")
+        return values
+
+
+def _decoded(path: Path, decode: Callable[[Image.Image], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    try:
+        with Image.open(path) as image:
+            return decode(image)
+    # Pillow reports damage as any of these.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        why = "has gone" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise InputError(path, why, "copy the dataset again") from error
 
 
 def frames(root: str | Path, split: Split | None = None) -> list[Frame]:
@@ -90,48 +129,79 @@ def frames(root: str | Path, split: Split | None = None) -> list[Frame]:
         number = photo.stem.removeprefix("rgb_")
         depth = photo.with_name(f"sync_depth_{number}.png")
         labels = photo.with_name(f"labels40_{number}.png")
+        if not number.isdecimal():
+            raise InputError(photo, "is not called rgb_<index>.jpg", "give it its index in the labelled set")
         if not depth.is_file():
             raise InputError(photo, f"has no {depth.name} beside it", "copy the dataset again")
         found.append(Frame(int(number), photo.parent.name, photo, depth, labels if labels.is_file() else None))
     found.sort(key=lambda frame: frame.index)
-    if split is None:
-        return found
-    assigned = _split(found)
-    return [frame for frame in found if assigned[frame.index] == split]
+    for one, other in pairwise(found):
+        if one.index == other.index:
+            raise InputError(other.rgb, f"has the index of {one.rgb}", "remove one of them")
+    return [frame for frame in found if split is None or split_of(frame) == split]
 
 
-def _split(found: Sequence[Frame]) -> dict[int, Split]:
-    by_scene: dict[str, list[int]] = {}
-    for frame in found:
-        by_scene.setdefault(frame.scene, []).append(frame.index)
-    assigned: dict[int, Split] = {}
-    for scene, indices in by_scene.items():
-        if scene in HELDOUT_SCENES or scene in VAL_SCENES:
-            assigned |= dict.fromkeys(indices, "heldout" if scene in HELDOUT_SCENES else "val")
-        elif len(indices) < LARGE_SCENE:
-            assigned |= dict.fromkeys(indices, "train")
-        else:
-            train = _gap(indices, LARGE_SHARES[0])
-            val = max(_gap(indices, sum(LARGE_SHARES)), train)
-            assigned |= dict.fromkeys(indices[:train], "train")
-            assigned |= dict.fromkeys(indices[train:val], "val")
-            assigned |= dict.fromkeys(indices[val:], "heldout")
-    return assigned
+def some_frames(root: str | Path, split: Split) -> list[Frame]:
+    """Like :func:`frames` of a split, which must hold one.
+
+    Raises:
+        InputError: as :func:`frames`, and if there is none.
+    """
+    found = frames(root, split)
+    if not found:
+        raise InputError(root, f"holds no frame of the split '{split}'", "copy the whole dataset (795 frames)")
+    return found
 
 
-def _gap(indices: Sequence[int], share: float) -> int:
-    """Position near ``share`` of the list where the index jumps most: the likeliest change of room."""
-    target = round(share * len(indices))
-    window = range(max(1, target - 4), min(len(indices) - 1, target + 4) + 1)
-    return max(window, key=lambda i: (indices[i] - indices[i - 1], -abs(i - target)))
+def split_of(frame: Frame) -> Split | None:
+    """Which of our splits a frame belongs to; None for the few that share a room with training frames."""
+    if frame.index in SHARED_ROOMS:
+        return None
+    if frame.scene in HELDOUT_SCENES:
+        return "heldout"
+    if frame.scene in VAL_SCENES:
+        return "val"
+    first_val, first_heldout = CUTS.get(frame.scene, (math.inf, math.inf))
+    return "heldout" if frame.index >= first_heldout else "val" if frame.index >= first_val else "train"
+
+
+def rooms(found: Sequence[Frame]) -> dict[int, int]:
+    """Index of each frame to the number of its room: a run of consecutive indices in one scene type.
+
+    The dataset does not say which frames show one room. Its frames are sorted by room, and rooms of the test set
+    leave gaps, so a run is a room or several, hardly ever half of one.
+    """
+    numbers: dict[int, int] = {}
+    last: dict[str, int] = {}
+    for frame in sorted(found, key=lambda frame: frame.index):
+        before = last.get(frame.scene)
+        same = before is not None and frame.index == before + 1
+        numbers[frame.index] = numbers[frame.index - 1] if same else max(numbers.values(), default=-1) + 1
+        last[frame.scene] = frame.index
+    return numbers
+
+
+def fingerprint(found: Sequence[Frame]) -> str:
+    """Which frames these are, in a few letters."""
+    names = "\n".join(f"{frame.scene}/{frame.index}" for frame in found)
+    return f"{len(found)} frames {hashlib.sha256(names.encode()).hexdigest()[:8]}"
 
 
 def class_names(root: str | Path) -> list[str]:
-    """The 40 class names of ``classes40.json``, in label order (label 1 first)."""
+    """The 40 class names of ``classes40.json``, in label order (label 1 first).
+
+    Raises:
+        InputError: if the file is missing or not such a list.
+    """
     path = Path(root) / "classes40.json"
     if not path.is_file():
         raise InputError(root, "has no classes40.json", "copy it beside official_splits")
-    names: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"cannot be read ({error})", "copy the dataset again") from error
+    if not isinstance(names, list) or len(names) != CLASSES or not all(isinstance(name, str) for name in names):
+        raise InputError(path, f"is not a list of {CLASSES} class names", "copy the dataset again")
     return names
 
 

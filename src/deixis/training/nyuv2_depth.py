@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,12 @@ class DepthTask:
         bf16: compute the forward pass in bfloat16 where that is safe.
         distill: weight of the teacher's loss.
         auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
+
+    Attributes:
+        data: which frames there are, in a few letters.
+
+    Raises:
+        InputError: if a frame cannot be read, or a split is empty.
     """
 
     root: Path
@@ -64,7 +71,8 @@ class DepthTask:
     auxiliary: nn.Module = field(default_factory=nn.Identity)
 
     def __post_init__(self) -> None:
-        frames = nyuv2.frames(self.root, "train")
+        frames = nyuv2.some_frames(self.root, "train")
+        self.data = nyuv2.fingerprint(frames)
         names = nyuv2.class_names(self.root)
         # Half as large again as the training pictures, so that a zoomed crop keeps its sharpness.
         stored = (self.size[0] * 3 // 2, self.size[1] * 3 // 2)
@@ -78,7 +86,7 @@ class DepthTask:
         self.ids = torch.stack(
             [tokenize(self.tokenizer, describe(frame, names), self.tokens) for frame in frames]
         )  # [N, 3, T]
-        self.val = nyuv2.frames(self.root, "val")
+        self.val = nyuv2.some_frames(self.root, "val")
         self.val_ids = tokenize(self.tokenizer, [""], self.tokens)
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
@@ -96,9 +104,11 @@ class DepthTask:
         }
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """SiLog, as in EVP."""
+        """SiLog, as in EVP; NaN where the network has come to no number."""
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16), recorded(unet(model)) as features:
             depth = model(batch["image"], text_tower(model)(batch["ids"]))
+        if not torch.isfinite(depth).all():
+            return depth.float().sum() * math.nan
         loss = silog_loss(depth.float().clamp_min(1e-3), batch["depth"], self.lambd)
         if self.distill:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):

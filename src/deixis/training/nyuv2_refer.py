@@ -15,6 +15,7 @@ from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2, nyuv2_refer
+from deixis.errors import InputError
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
@@ -39,8 +40,6 @@ SYNONYMS = {
     "cabinet": ("cupboard",),
 }
 PREFIXES = ("the {}", "the {}", "the {}", "{}", "a {}")
-# A mask of less than this share of the picture is not asked for.
-MIN_SHARE = 0.001
 
 
 def mirror(expression: str) -> str:
@@ -80,6 +79,14 @@ class ReferTask:
         bf16: compute the forward pass in bfloat16 where that is safe.
         distill: weight of the teacher's loss.
         auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
+        semantic: weight of the label maps' loss.
+        semantics: the :class:`~deixis.training.semantics.Semantics`, where ``semantic`` is not 0.
+
+    Attributes:
+        data: which frames there are, in a few letters.
+
+    Raises:
+        InputError: if a frame or an expression cannot be read, or a split is empty.
     """
 
     root: Path
@@ -93,10 +100,15 @@ class ReferTask:
     bf16: bool
     distill: float
     auxiliary: nn.Module = field(default_factory=nn.Identity)
+    semantic: float = 0.0
+    semantics: nn.Module | None = None
 
     def __post_init__(self) -> None:
+        self.teacher = self.auxiliary
+        if self.semantics is not None:
+            self.auxiliary = nn.ModuleDict({"teacher": self.teacher, "semantics": self.semantics})
         stored = (self.size[0] * 3 // 2, self.size[1] * 3 // 2)
-        frames = nyuv2.frames(self.root, "train")
+        frames = nyuv2.some_frames(self.root, "train")
         self.names = nyuv2.class_names(self.root)
         row = {frame.index: i for i, frame in enumerate(frames)}
         self.images = torch.stack([resized(frame.read_rgb(), stored) for frame in frames])  # uint8 [N, 3, h, w]
@@ -105,24 +117,30 @@ class ReferTask:
         self.referred: list[_Pair] = []
         self.classes: list[_Pair] = []
         masks: list[Tensor] = []
-        for thing in nyuv2_refer.objects(self.root):
+        things = nyuv2_refer.objects(self.root)
+        for thing in things:
             if thing.frame in row:
                 for words in thing.expressions:
                     self.referred.append(_Pair(row[thing.frame], words, thing.category, len(masks), None))
                 masks.append(_nearest(torch.from_numpy(thing.mask().astype(np.uint8)), stored))
+        if not masks:
+            raise InputError(self.root, "has no expression for its training frames", "copy the dataset again")
+        self.data = f"{nyuv2.fingerprint(frames)}, {len(self.referred)} expressions"
         self.masks = torch.stack(masks)  # [M, h, w]
         for i, one in enumerate(labels):
             for name, _, regions in nyuv2.visible(one, self.names):
                 words = f"the {name}" if regions <= 1 or name in ("wall", "floor", "ceiling") else plural(name)
                 self.classes.append(_Pair(i, words, name, None, self.names.index(name) + 1))
         # What is certainly not in a frame: classes without a single labelled pixel.
-        things = sorted({pair.category for pair in self.referred})
-        self.absent = [[name for name in things if not (one == self.names.index(name) + 1).any()] for one in labels]
-        kept = {frame.index: frame for frame in nyuv2.frames(self.root, "val")}
-        self.val = [(kept[thing.frame], thing) for thing in nyuv2_refer.objects(self.root) if thing.frame in kept]
+        asked = sorted({pair.category for pair in self.referred})
+        self.absent = [[name for name in asked if not (one == self.names.index(name) + 1).any()] for one in labels]
+        kept = {frame.index: frame for frame in nyuv2.some_frames(self.root, "val")}
+        self.val = [(kept[thing.frame], thing) for thing in things if thing.frame in kept]
+        if not self.val:
+            raise InputError(self.root, "has no expression for its validation frames", "copy the dataset again")
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
-        """``image`` [B, 3, H, W] in [0, 1], ``mask`` bool [B, H, W], ``ids`` [B, T]."""
+        """``image`` [B, 3, H, W] in [0, 1], ``mask`` bool [B, H, W], ``labels`` [B, 1, H, W], ``ids`` [B, T]."""
         n = self.batch_size
         warp = draw_warp(self.augmentation, n, self.size, generator)
         kinds = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=generator).tolist()
@@ -147,6 +165,7 @@ class ReferTask:
         return {
             "image": jitter_colour(image, self.augmentation, generator),
             "mask": warp.labels(torch.stack(masks)[:, None].float())[:, 0] > 0.5,
+            "labels": warp.labels(self.labels[rows][:, None].float()),
             "ids": tokenize(self.tokenizer, words, self.tokens),
         }
 
@@ -157,7 +176,10 @@ class ReferTask:
         loss = mask_loss(logits, batch["mask"]) + self.dice * _dice(logits, batch["mask"])
         if self.distill:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
-                loss = loss + self.distill * self.auxiliary(batch["image"], features[0])
+                loss = loss + self.distill * self.teacher(batch["image"], features[0])
+        if self.semantics is not None:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+                loss = loss + self.semantic * self.semantics(features[0][0], batch["labels"])
         return loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
 from deixis.errors import UsageError
+from deixis.training.checks import check, nearest
 
 
 @dataclass
@@ -72,12 +74,13 @@ class Recipe:
     Attributes:
         system: the method.
         config: its switches.
-        backbone: sizes of an untrained backbone (``vae``, ``unet``, ``text_encoder``), or ``from``: a diffusers
-            folder, hub id or single file.
+        backbone: sizes of an untrained backbone: ``vae``, ``unet``, ``text_encoder``.
         vocabulary: tokens of a tokenizer trained for an untrained backbone.
         bins: (nearest, farthest) metric bin before training [m]; for depth without pre-training.
         text_shares: depth: how often the full caption, the scene alone and nothing are given; referring: how
             often an expression, a class word and an absent thing are asked for.
+        init: weight folder whose image encoder, U-Net, text tower and vocabulary the network starts from.
+        semantic: weight of the label maps' loss of referring (:mod:`deixis.training.semantics`).
         dice: weight of the Dice loss of referring.
         lambd: of the SiLog loss of depth.
         bf16: compute the forward pass in bfloat16 where that is safe.
@@ -91,6 +94,8 @@ class Recipe:
     vocabulary: int = 2000
     bins: tuple[float, float] | None = None
     text_shares: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    init: str | None = None
+    semantic: float = 0.0
     dice: float = 0.0
     lambd: float = 0.5
     bf16: bool = False
@@ -102,49 +107,98 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
 
 
+# Keys that hold keys of their own. Those of ``config`` and ``backbone`` are known by what they configure.
+SECTIONS = {"data": Data, "teacher": Teacher, "optimisation": Optimisation, "augment": Augment}
+
+# What may differ between two starts of one run: where things lie, how often it is looked at, and who computes.
+FREE = frozenset({"out", "data.root", "threads", "optimisation.save_every", "optimisation.eval_every"})
+
+
 def read_recipe(path: Path, overrides: list[str]) -> Recipe:
-    """A recipe file with ``key=value`` overrides, every key and type checked.
+    """A recipe file with ``key=value`` overrides, every key, type and value checked.
 
     Raises:
-        UsageError: for a missing file, an unknown key (with the nearest known one), a wrong type or a value that
-            is still open.
+        UsageError: for a missing file, an unknown key (with the nearest known one), a wrong type, a value that is
+            still open, or one that no network can be built or trained with.
     """
     if not path.is_file():
         raise UsageError(path, "is not a recipe", "pass a YAML file, for example recipes/evp_depth_mini.yaml")
     for override in overrides:
         if "=" not in override:
             raise UsageError(f"override '{override}'", "has no '='", "write key=value, for example data.root=DIR")
-    schema = OmegaConf.structured(Recipe)
+    given = _merge(path, overrides)
+    known = [f.name for f in fields(Recipe)]
+    _check_keys(given, known, "")
+    for name, section in SECTIONS.items():
+        if isinstance(given.get(name), dict):
+            _check_keys(given[name], [f.name for f in fields(section)], f"{name}.")
     try:
-        given = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
-        if not isinstance(given, DictConfig):
-            raise UsageError(path, "is not a mapping of keys", "write it as the other recipes")
-        _check_keys(given, Recipe, "")
-        merged = OmegaConf.merge(schema, given)
+        merged = OmegaConf.merge(OmegaConf.structured(Recipe), given)
         open_keys = sorted(OmegaConf.missing_keys(merged))
         if open_keys:
             raise UsageError(path, f"leaves {', '.join(open_keys)} open", f"add {open_keys[0]}=VALUE to the command")
         recipe: Recipe = OmegaConf.to_object(merged)  # type: ignore[assignment]  # of the schema's class
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or path
-        raise UsageError(key, str(error).splitlines()[0], "see the recipe's comments") from error
-    except (OSError, ValueError) as error:  # YAML errors are ValueErrors or carry their own lines
-        raise UsageError(path, f"cannot be read ({str(error).splitlines()[0]})", "repair the YAML") from error
+        raise UsageError(key, _first_line(error), "see the recipe's comments") from error
+    check(recipe)
     return recipe
 
 
-def _check_keys(given: DictConfig, schema: type[Any], prefix: str) -> None:
-    known = [f.name for f in fields(schema)]
-    for name in given:
-        key = str(name)
+def _merge(path: Path, overrides: list[str]) -> dict[str, Any]:
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError) as error:
+        raise UsageError(path, f"cannot be read ({_first_line(error)})", "repair the YAML") from error
+    if not isinstance(loaded, DictConfig):
+        raise UsageError(path, "is not a mapping of keys", "write it as the other recipes")
+    try:
+        changes = OmegaConf.from_dotlist(overrides)
+    except (OmegaConfBaseException, ValueError, TypeError, YAMLError) as error:
+        raise UsageError(f"overrides {' '.join(overrides)}", _first_line(error), "write key=value") from error
+    try:
+        merged = OmegaConf.to_container(OmegaConf.merge(loaded, changes), resolve=True)
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise UsageError(path, _first_line(error), "see the recipe's comments") from error
+    return {str(key): value for key, value in dict(merged).items()}  # type: ignore[arg-type]  # a mapping, as above
+
+
+def _check_keys(given: Mapping[Any, Any], known: Sequence[str], prefix: str) -> None:
+    for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"{prefix}{key}", "is not a key of a recipe", hint)
-        child, section = given[key] if not OmegaConf.is_missing(given, key) else None, SECTIONS.get(key)
-        if isinstance(child, DictConfig) and section is not None:
-            _check_keys(child, section, f"{key}.")
+            raise UsageError(f"{prefix}{key}", "is not a key of a recipe", nearest(str(key), known, prefix))
 
 
-# Keys that hold keys of their own. ``config`` and ``backbone`` are checked by what they configure.
-SECTIONS = {"data": Data, "teacher": Teacher, "optimisation": Optimisation, "augment": Augment}
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def difference(recipe: Recipe, stored: Path) -> str | None:
+    """How a recipe differs from the one a run folder was begun with, in words; None where nothing of it matters.
+
+    Args:
+        recipe: the present one.
+        stored: ``recipe.yaml`` of the run folder.
+
+    Raises:
+        UsageError: if the stored recipe cannot be read.
+    """
+    try:
+        before = OmegaConf.to_container(OmegaConf.load(stored))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(stored, f"cannot be read ({_first_line(error)})", "choose another out=DIR") from error
+    # Keys that the recipes of an older version did not have had their present defaults.
+    default = _flat(OmegaConf.to_container(OmegaConf.structured(Recipe)), "")
+    old, new = {**default, **_flat(before, "")}, _flat(OmegaConf.to_container(OmegaConf.structured(recipe)), "")
+    for key in [*new, *(key for key in old if key not in new)]:
+        one, other = old.get(key, "not set"), new.get(key, "not set")
+        if key not in FREE and one != other:
+            return f"{key} {one}, not {other}"
+    return None
+
+
+def _flat(tree: object, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, dict) or not tree:
+        # What is a list in the file may have come as a tuple.
+        return {} if tree == {} else {prefix.removesuffix("."): list(tree) if isinstance(tree, tuple) else tree}
+    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}{name}.").items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pydoc_data.topics
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,23 +14,33 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import CLIPTokenizer
 
-from deixis.backbones.stable_diffusion import StableDiffusion
-from deixis.checkpoints.folder import MANIFEST, Manifest, Preprocessing, network, save_folder, split
+from deixis.backbones.stable_diffusion import StableDiffusion, read_tokenizer
+from deixis.checkpoints.folder import (
+    MANIFEST,
+    Manifest,
+    Preprocessing,
+    check_free,
+    load_folder,
+    network,
+    save_folder,
+    split,
+)
 from deixis.conditioning.describe import NYU_SCENES, TEMPLATES, class_words
 from deixis.data import nyuv2
-from deixis.errors import UsageError
+from deixis.errors import ModelError, UsageError
+from deixis.io import write_text
 from deixis.registry import SYSTEMS
 from deixis.training.augment import Augmentation
 from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
 from deixis.training.distill import Distillation
+from deixis.training.log import Log, RunLog
 from deixis.training.loop import Schedule, train
 from deixis.training.nyuv2_depth import DepthTask
 from deixis.training.nyuv2_refer import SYNONYMS, ReferTask, plural
-from deixis.training.recipe import Recipe
+from deixis.training.recipe import Recipe, difference
+from deixis.training.semantics import Semantics
 from deixis.training.tokenizer import train_tokenizer
-
-Log = Callable[[dict[str, float]], None]
 
 
 def corpus(root: Path) -> list[str]:
@@ -59,21 +69,13 @@ def corpus(root: Path) -> list[str]:
     return own * 20 + list(pydoc_data.topics.topics.values())
 
 
-def build(recipe: Recipe, out: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer]:
-    """The untrained network of a recipe, its manifest and its vocabulary (made once, kept in ``out``).
+def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest]:
+    """The untrained network of a recipe and its manifest.
 
     Raises:
-        UsageError: if the system is unknown or the backbone does not say what it is.
+        UsageError: if the libraries cannot build such a backbone.
+        ModelError: if the system cannot work with it.
     """
-    if recipe.system not in SYSTEMS:
-        raise UsageError(f"system {recipe.system}", "is not known", f"use one of {', '.join(SYSTEMS)}")
-    if set(recipe.backbone) != {"vae", "unet", "text_encoder"}:
-        raise UsageError("backbone", f"has keys {', '.join(recipe.backbone)}", "give vae, unet and text_encoder")
-    folder = out / "tokenizer"
-    if (folder / "tokenizer_config.json").is_file():
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    else:
-        tokenizer = train_tokenizer(corpus(Path(recipe.data.root)), recipe.vocabulary, folder)
     architecture: dict[str, Any] = {
         **recipe.backbone,
         "text_encoder": {
@@ -93,11 +95,36 @@ def build(recipe: Recipe, out: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer
         source=f"recipe for {recipe.system}, seed {recipe.optimisation.seed}",
     )
     torch.manual_seed(recipe.optimisation.seed)
-    model = network(manifest, StableDiffusion.from_config(architecture, tokenizer))
+    try:
+        model = network(manifest, StableDiffusion.from_config(architecture, tokenizer))
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(
+            "backbone", f"cannot be built ({why})", "compare its sizes with recipes/evp_depth_mini.yaml"
+        ) from error
+    if recipe.init is not None:
+        _start_from(model, Path(recipe.init))
     if recipe.bins is not None:
         bins: Any = model.bins
         bins.spread(*recipe.bins)
-    return model, manifest, tokenizer
+    return model, manifest
+
+
+def _start_from(model: nn.Module, folder: Path) -> None:
+    """Take the backbone of another system's weights; every tensor of its parts must fit.
+
+    Raises:
+        ModelError: if the folder is damaged or its backbone is of other sizes.
+    """
+    donor, _, _ = load_folder(folder)
+    for part in ("image_encoder", "unet", "text_tower"):
+        try:
+            model.get_submodule(part).load_state_dict(donor.get_submodule(part).state_dict())
+        except (RuntimeError, AttributeError) as error:
+            why = next(iter(str(error).splitlines()), part)
+            raise ModelError(
+                folder, f"does not fit the recipe's {part} ({why})", "use weights of the same sizes"
+            ) from error
 
 
 def task_of(recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer) -> DepthTask | ReferTask:
@@ -119,37 +146,80 @@ def task_of(recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer) -> Depth
     }
     if SYSTEMS[recipe.system].task == "depth":
         return DepthTask(text_shares=recipe.text_shares, lambd=recipe.lambd, **common)
-    return ReferTask(shares=recipe.text_shares, dice=recipe.dice, **common)
+    semantics = None
+    if recipe.semantic:
+        semantics = Semantics(network_.unet.channels[0], len(nyuv2.class_names(Path(recipe.data.root))))
+    return ReferTask(
+        shares=recipe.text_shares, dice=recipe.dice, semantic=recipe.semantic, semantics=semantics, **common
+    )
 
 
-def run(recipe: Recipe, log: Log) -> Path:
+def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
     """Train, resuming what is there, and write ``out/weights`` with their card; returns that folder.
+
+    A run folder holds ``recipe.yaml``, ``tokenizer/``, ``log.jsonl``, ``state.pt`` (the last checkpoint) and at the
+    end ``weights/``. Each is there whole or not at all, so the same call goes on from wherever it was interrupted.
+
+    Args:
+        recipe: what to train.
+        log: called with each row of the log.
+        say: called with a line before what takes a while and logs nothing.
 
     Raises:
         DeixisError: one line for anything wrong with recipe, data or run folder.
     """
     out = Path(recipe.out)
     weights = out / "weights"
-    if not (weights / MANIFEST).is_file():
-        _train(recipe, out, weights, log)
+    torch.set_num_threads(recipe.threads)
+    trained = (weights / MANIFEST).is_file()
+    begun = trained or (out / "state.pt").is_file()
+    _claim(recipe, out, begun=begun)
+    if not trained:
+        _train(recipe, out, weights, RunLog(out / "log.jsonl", log), begun=begun)
     if not (weights / CARD).is_file():
+        say("writing the card: numbers on the held-out scenes, a few minutes")
         write_card(recipe, weights, load_state(out / "state.pt")["seconds"])
     return weights
 
 
-def _train(recipe: Recipe, out: Path, weights: Path, log: Log) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(recipe.threads)
-    OmegaConf.save(OmegaConf.structured(recipe), out / "recipe.yaml")
-    model, manifest, tokenizer = build(recipe, out)
+def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
+    """Make a run folder this recipe's, or see that it is.
+
+    Raises:
+        UsageError: if a run with another recipe was begun in it.
+        DeixisError: if it cannot be written.
+    """
+    stored = out / "recipe.yaml"
+    if begun and stored.is_file():
+        different = difference(recipe, stored)
+        if different is not None:
+            raise UsageError(
+                out, f"was begun with {different}", "finish it with its own recipe, or choose another out=DIR"
+            )
+    else:
+        check_free(out / "weights")
+    for left in out.glob(".weights.*.partial"):  # of a run that was killed while it wrote them
+        shutil.rmtree(left, ignore_errors=True)
+    write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def _vocabulary(recipe: Recipe, folder: Path, *, begun: bool) -> CLIPTokenizer:
+    """Made at the beginning of a run, and kept: another Python has other texts to make it from."""
+    if begun:
+        return read_tokenizer(folder)
+    if recipe.init is not None:
+        tokenizer = read_tokenizer(Path(recipe.init) / "tokenizer")
+        tokenizer.save_pretrained(folder)
+        return tokenizer
+    shutil.rmtree(folder, ignore_errors=True)
+    return train_tokenizer(corpus(Path(recipe.data.root)), recipe.vocabulary, folder)
+
+
+def _train(recipe: Recipe, out: Path, weights: Path, log: RunLog, *, begun: bool) -> None:
+    tokenizer = _vocabulary(recipe, out / "tokenizer", begun=begun)
+    model, manifest = build(recipe, tokenizer)
     task = task_of(recipe, model, tokenizer)
     settings = {k: v for k, v in asdict(recipe.optimisation).items() if k != "batch_size"}
-
-    def record(values: dict[str, float]) -> None:
-        with (out / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-        log(values)
-
-    trained = train(model, task, Schedule(**settings), out, record)
+    trained = train(model, task, Schedule(**settings), out, log)
     state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
     save_folder(weights, manifest, split(state), tokenizer)

@@ -1,0 +1,231 @@
+"""What a recipe must satisfy beyond known keys: values that can be trained with, and parts that fit together."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import partial
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig
+
+from deixis.errors import UsageError
+from deixis.registry import SYSTEMS
+from deixis.training.tokenizer import SMALLEST
+
+if TYPE_CHECKING:
+    from deixis.training.recipe import Recipe
+
+# The stride of Stable Diffusion's latents, and the resolutions of its U-Net, on which VPD's and EVP's heads rely.
+RESOLUTIONS = 4
+PARTS: dict[str, Callable[..., object]] = {
+    "vae": AutoencoderKL.__init__,
+    "unet": UNet2DConditionModel.__init__,
+    "text_encoder": CLIPTextConfig.__init__,
+}
+
+
+def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """A remedy for a name that is not known."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def check(recipe: Recipe) -> None:
+    """Check a recipe's values, and how they go together.
+
+    Raises:
+        UsageError: naming the key, its value and what it may be.
+    """
+    if recipe.system not in SYSTEMS:
+        raise UsageError(f"system {recipe.system}", "is not known", nearest(recipe.system, list(SYSTEMS)))
+    _check_numbers(recipe)
+    _check_config(recipe)
+    _check_backbone(recipe)
+
+
+def _refuse(key: str, value: object, remedy: str) -> NoReturn:
+    raise UsageError(key, f"is {value}", remedy)
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    opt, augment = recipe.optimisation, recipe.augment
+    for key, value, low, high in (
+        ("vocabulary", recipe.vocabulary, SMALLEST, math.inf),
+        ("dice", recipe.dice, 0, math.inf),
+        ("lambd", recipe.lambd, 0, 1),
+        ("threads", recipe.threads, 1, math.inf),
+        ("teacher.weight", recipe.teacher.weight, 0, math.inf),
+        ("optimisation.steps", opt.steps, 1, math.inf),
+        ("optimisation.batch_size", opt.batch_size, 1, math.inf),
+        ("optimisation.warmup", opt.warmup, 0, opt.steps),
+        ("optimisation.final", opt.final, 0, 1),
+        ("optimisation.weight_decay", opt.weight_decay, 0, math.inf),
+        ("optimisation.ema", opt.ema, 0, 1),
+        ("optimisation.seed", opt.seed, 0, 2**31),
+        ("optimisation.save_every", opt.save_every, 1, math.inf),
+        ("optimisation.eval_every", opt.eval_every, 1, math.inf),
+        ("augment.flip", augment.flip, 0, 1),
+        ("augment.grey", augment.grey, 0, 1),
+        ("augment.zoom", augment.zoom, 1, math.inf),
+        ("augment.rotate_deg", augment.rotate_deg, 0, 180),
+        ("augment.colour", augment.colour, 0, 1),
+    ):
+        if not low <= value <= high or math.isinf(value):  # NaN fails the first
+            limits = f"{low} or more" if math.isinf(high) else f"{low} to {high}"
+            _refuse(key, value, f"choose {limits}")
+    for key, value in (("optimisation.lr", opt.lr), ("optimisation.clip", opt.clip)):
+        if not 0 < value < math.inf:
+            _refuse(key, value, "choose a number above 0")
+    # Lists of any length in a YAML file, whatever their annotation says.
+    size: Sequence[int] = recipe.data.size
+    shares: Sequence[float] = recipe.text_shares
+    bins: Sequence[float] | None = recipe.bins
+    if len(size) != 2 or min(size) < 1:
+        _refuse("data.size", list(size), "give height and width in pixels, for example [120,160]")
+    if len(shares) != 3 or not all(0 <= share < math.inf for share in shares) or not sum(shares) > 0:
+        _refuse("text_shares", list(shares), "give three shares of at least 0, not all 0, for example [0.4,0.2,0.4]")
+    if bins is not None and (len(bins) != 2 or not 0 < bins[0] < bins[1] < math.inf):
+        _refuse("bins", list(bins), "give the nearest and the farthest depth in metres, for example [0.7,9]")
+
+
+def _check_config(recipe: Recipe) -> None:
+    system = SYSTEMS[recipe.system]
+    hints = get_type_hints(system.config)
+    known = [f.name for f in fields(system.config)]
+    for name, value in recipe.config.items():
+        if name not in known:
+            raise UsageError(f"config.{name}", f"is not a switch of {system.name}", nearest(name, known, "config."))
+        if not _fits(value, hints[name]):
+            raise UsageError(f"config.{name}", f"is {value!r}", f"give {_words(hints[name])}")
+    switches = _switches(recipe)
+    for name in ("tokens", "width", "num_bins", "bin_width", "bottleneck"):
+        if switches.get(name, 1) < 1:
+            _refuse(f"config.{name}", switches[name], "choose 1 or more")
+    if switches.get("max_depth", 1) <= 0:
+        _refuse("config.max_depth", switches["max_depth"], "choose a depth above 0 in metres")
+    std = switches.get("std")
+    if std is not None and std <= 0:
+        _refuse("config.std", std, "choose a standard deviation above 0, or null for none")
+    filters = switches.get("filters", (1, 1, 1))
+    if len(filters) != 3 or min(filters) < 1:
+        _refuse("config.filters", list(filters), "give the widths of three deconvolutions")
+    if system.task == "depth" and (switches.get("text"), switches.get("aggregate")) != ("id", "i"):
+        # The other ways need an embedding of the whole dataset or of classes, which no recipe makes yet.
+        raise UsageError(
+            f"system {system.name}",
+            "is not set to learn from a description of each image, the only text that recipes have",
+            "use evp-depth with config.text=id and config.aggregate=i",
+        )
+    if recipe.bins is not None and not switches.get("bins"):
+        _refuse("bins", list(recipe.bins), f"leave it out: this {system.name} has no metric bins")
+
+
+def _switches(recipe: Recipe) -> dict[str, Any]:
+    """The system's switches with this recipe's values."""
+    config = SYSTEMS[recipe.system].config
+    try:
+        return asdict(config(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.config.items()}))
+    except TypeError as error:  # a switch without a default
+        raise UsageError("config", f"leaves a switch open ({error})", "add it") from error
+
+
+def _check_backbone(recipe: Recipe) -> None:
+    if set(recipe.backbone) != set(PARTS):
+        raise UsageError(
+            "backbone", f"has the keys {', '.join(recipe.backbone) or '(none)'}", f"give {', '.join(PARTS)}"
+        )
+    given: dict[str, dict[str, Any]] = {}
+    for part, init in PARTS.items():
+        if not isinstance(recipe.backbone[part], dict):
+            _refuse(f"backbone.{part}", recipe.backbone[part], "give its sizes, as the other recipes do")
+        known = {name: p.default for name, p in inspect.signature(init).parameters.items() if name != "self"}
+        for name in recipe.backbone[part]:
+            if name not in known:
+                raise UsageError(
+                    f"backbone.{part}.{name}", "is no size of it", nearest(str(name), list(known), f"backbone.{part}.")
+                )
+        given[part] = {**known, **recipe.backbone[part]}
+    vae, unet, text = (partial(_positive, given[part], part) for part in PARTS)
+    for part in ("vae", "unet"):
+        _check_blocks(given[part], f"backbone.{part}")
+    pairs = (
+        ("unet.in_channels", unet("in_channels"), "vae.latent_channels", vae("latent_channels")),
+        ("unet.cross_attention_dim", unet("cross_attention_dim"), "text_encoder.hidden_size", text("hidden_size")),
+    )
+    for one, value, other, wanted in pairs:
+        if value != wanted:
+            raise UsageError(f"backbone.{one}", f"is {value} and backbone.{other} {wanted}", "make them equal")
+    _divides(text("hidden_size"), text("num_attention_heads"), "backbone.text_encoder", "num_attention_heads")
+    tokens, longest = _switches(recipe)["tokens"], text("max_position_embeddings")
+    if tokens > longest:
+        _refuse("config.tokens", tokens, f"choose at most backbone.text_encoder.max_position_embeddings, {longest}")
+
+
+def _check_blocks(sizes: Mapping[str, Any], key: str) -> None:
+    widths = sizes["block_out_channels"]
+    if not isinstance(widths, (list, tuple)) or not all(_fits(w, int) and w > 0 for w in widths):
+        _refuse(f"{key}.block_out_channels", widths, "give positive whole numbers, for example [48,64,96,128]")
+    if len(widths) != RESOLUTIONS:
+        _refuse(f"{key}.block_out_channels", list(widths), f"give {RESOLUTIONS} widths, as Stable Diffusion has")
+    for name in ("down_block_types", "up_block_types"):
+        if not isinstance(sizes[name], (list, tuple)) or len(sizes[name]) != len(widths):
+            raise UsageError(
+                f"{key}.{name}",
+                f"does not name {len(widths)} blocks",
+                f"name one for each of block_out_channels {list(widths)}",
+            )
+    groups = _positive(sizes, key.removeprefix("backbone."), "norm_num_groups")
+    for width in widths:
+        _divides(width, groups, key, "norm_num_groups", "block_out_channels")
+
+
+def _divides(width: int, by: int, key: str, divisor: str, name: str = "hidden_size") -> None:
+    if width % by:
+        raise UsageError(
+            f"{key}.{divisor}", f"is {by}, which does not divide {width} in {key}.{name}", "choose one that divides it"
+        )
+
+
+def _positive(sizes: Mapping[str, Any], part: str, name: str) -> int:
+    value = sizes[name]
+    if not _fits(value, int) or value < 1:
+        _refuse(f"backbone.{part}.{name}", value, "give a positive whole number")
+    return int(value)
+
+
+def _fits(value: object, hint: object) -> bool:
+    """Whether a plain value is of an annotated type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in args
+    if origin in (Union, UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            return False
+        hints = [args[0]] * len(value) if args[1:] == (...,) else list(args)
+        return len(hints) == len(value) and all(map(_fits, value, hints))
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _words(hint: object) -> str:
+    """A type as a user would say it."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin in (Union, UnionType):
+        return " or ".join(_words(arg) for arg in args)
+    if origin is tuple:
+        return f"a list, each {_words(args[0])}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
+    return names[hint] if isinstance(hint, type) and hint in names else str(hint)
