@@ -17,7 +17,7 @@ from tests.tiny import CONFIG, VOCABULARY
 WORDS = ["a photo of a red chair", "the blue lamp on the left", "a small bedroom with a bed and a window"]
 SMALL_DEPTH = {"max_depth": 10.0, "width": 16, "filters": [8, 8, 8]}
 SMALL_BINS = {"num_bins": 16, "bin_width": 8, "bottleneck": 16, "aggregate": "i", "tokens": 12}
-SIZE = (48, 64)
+SIZE = (96, 128)
 
 
 def write_weights(

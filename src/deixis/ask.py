@@ -44,6 +44,9 @@ SAME = 0.8
 WIDE = 0.5
 """A p10-p90 interval longer than this share of the median is remarked upon."""
 
+EQUAL = 0.005
+"""Two things whose distances differ by less are at the same distance: the gap would be told as 0.00 m [m]."""
+
 Picture: TypeAlias = "ImageSource | LoadedImage"
 
 
@@ -319,7 +322,7 @@ def _compare(first: Referent, second: Referent) -> tuple[str | None, float | Non
     if _iou(first.mask.mask, second.mask.mask) >= SAME:
         remarks.append(f"'{first.expression}' and '{second.expression}' point at almost the same pixels")
     gap_m = abs(a["median"] - b["median"])
-    if gap_m == 0:
+    if gap_m < EQUAL:
         return None, gap_m, [*remarks, "both are at the same distance"]
     nearer = first if a["median"] < b["median"] else second
     if a["p10"] <= b["p90"] and b["p10"] <= a["p90"]:

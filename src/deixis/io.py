@@ -530,7 +530,7 @@ def check_out(out: Path) -> None:
     if not nearest.is_dir():
         problem = "is no folder" if nearest == out.absolute() else f"cannot be made ({printable(nearest)} is no folder)"
         raise UsageError(label, problem, "choose another --out")
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(label, f"cannot be written (no permission in {printable(nearest)})", "choose another --out")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args, overload
 
 import numpy as np
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis import tta as augment
-from deixis.checkpoints.folder import Manifest, Preprocessing, load_folder, read_manifest
+from deixis.checkpoints.folder import MANIFEST, Manifest, Preprocessing, load_folder, read_manifest
 from deixis.conditioning.describe import Describer, Encode, encoder, unread
-from deixis.errors import UsageError, quoted
+from deixis.errors import ModelError, UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
 from deixis.registry import SYSTEMS, Task, find
 from deixis.types import RGB, TTA, Depth, DepthKind, Mask, Text
@@ -39,7 +40,7 @@ def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple
         return target_height, target_width
     area = target_height * target_width
     scale = (area / (height * width)) ** 0.5
-    longest = area // MIN_SIDE
+    longest = max(area // MIN_SIDE, MIN_SIDE)
 
     def side(pixels: int) -> int:
         return min(max(round(pixels * scale), MIN_SIDE), longest)
@@ -308,7 +309,9 @@ def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = 
     label = os.fspath(name)
     chosen = _device(device)
     folder = find(label)
-    system = SYSTEMS.get(read_manifest(folder).system)
+    manifest = read_manifest(folder)
+    _check_preprocessing(folder / MANIFEST, manifest)
+    system = SYSTEMS.get(manifest.system)
     if task is not None and system is not None and system.task != task:
         if task == "depth":
             raise UsageError(label, "gives masks, not depth", "use one such as evp-depth-mini")
@@ -316,6 +319,20 @@ def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = 
     model, manifest, tokenizer = load_folder(folder)
     of_task = DepthPredictor if SYSTEMS[manifest.system].task == "depth" else MaskPredictor
     return of_task(label, model.to(chosen), manifest, tokenizer)
+
+
+def _check_preprocessing(path: Path, manifest: Manifest) -> None:
+    """Refuse a manifest whose pictures could not be prepared."""
+    given: Any = manifest.preprocessing  # it comes from a file, so its types are a hope
+    wrong = {
+        "preprocessing.size": (given.size, all(isinstance(side, int) and side > 0 for side in given.size)),
+        "preprocessing.resize": (given.resize, given.resize in ("fit", "stretch")),
+        "preprocessing.windows": (given.windows, isinstance(given.windows, int) and given.windows >= 0),
+        "threshold": (manifest.threshold, isinstance(manifest.threshold, (int, float))),
+    }
+    for name, (value, is_right) in wrong.items():
+        if not is_right:
+            raise ModelError(path, f"says {name} {value!r}", "copy or convert the weights again")
 
 
 def _device(name: str | None) -> torch.device:

@@ -186,6 +186,8 @@ def _answer_lines(answer: Answer, width: int) -> list[Image.Image]:
         lines.append(_text(answer_label(referent), width, swatch=colour if referent.found else _SOFT_INK))
     if answer.nearer is not None and answer.gap_m is not None:
         lines.append(_text(f"nearer: {answer.nearer}, by {answer.gap_m:.2f} m", width))
+    elif answer.gap_m is not None:
+        lines.append(_text("both at the same distance", width))
     return lines
 
 
@@ -337,7 +339,7 @@ def _photo_panel(rgb: RGB, long_side: int, masks: Sequence[BoolMap], tags: Seque
     if not inside.any():
         return photo
     pixels = np.asarray(photo, dtype=np.float32)
-    dimmed = 0.3 * pixels + 0.2 * pixels.mean(axis=2, keepdims=True)
+    dimmed = 0.37 * pixels + 0.21 * pixels.mean(axis=2, keepdims=True)
     pixels = np.where(inside[..., None], pixels, dimmed)
     for mask, colour in zip(shown, cycle(_MASK_COLOURS), strict=False):
         pixels[_ring(mask, _stroke(photo.size))] = colour

@@ -68,7 +68,7 @@ class Case:
     """
 
     manifest: dict[str, Any]
-    recorded: Mapping[str, Array]
+    recorded: dict[str, Array]
     inputs: set[str]
 
     @classmethod
@@ -125,9 +125,11 @@ def follow(recipe: str, seed: int) -> Any:
     for end in range(len(recipe), 0, -1):
         if _REMARK.match(recipe, end):
             try:
-                return _value(ast.parse(recipe[:end].strip(), mode="eval").body, seed)
+                value = _value(ast.parse(recipe[:end].strip(), mode="eval").body, seed)
             except (SyntaxError, ValueError):
                 continue
+            if not isinstance(value, str):
+                return value
     raise ValueError(f"recipe {recipe!r} is not known")
 
 
@@ -143,10 +145,11 @@ def _value(node: ast.expr, seed: int) -> Any:
             return -_value(operand, seed)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_value(left, seed), _value(right, seed))
-        case ast.Call(func=function, args=arguments, keywords=[]):
+        case ast.Call(func=function, args=arguments, keywords=keywords):
             values = [_value(argument, seed) for argument in arguments]
+            named = {str(keyword.arg): _value(keyword.value, seed) for keyword in keywords}
             if ast.unparse(function) in _FUNCTIONS:
-                return _FUNCTIONS[ast.unparse(function)](*values)
+                return _FUNCTIONS[ast.unparse(function)](*values, **named)
             if isinstance(function, ast.Attribute) and function.attr == "reshape":
                 return _value(function.value, seed).reshape(*values)
     raise ValueError(ast.unparse(node))

@@ -413,3 +413,17 @@ def test_wrong_usage_is_found_before_a_model_is_loaded(question: str, options: d
 def test_an_unreadable_picture_is_named() -> None:
     with pytest.raises(InputError, match="nowhere"):
         ask("nowhere.jpg", "the chair", depth=FlatDepth(), segment=LeftMask())
+
+
+# --- too close to call
+
+
+@pytest.mark.parametrize(("right", "nearer"), [(2.0, None), (2.004, None), (2.02, "the left")])
+def test_a_gap_that_would_be_told_as_nothing_is_none(right: float, nearer: str | None) -> None:
+    found = answer("which is nearer, the left or the right?", room(2.0, right), masks(left=LEFT, right=RIGHT))
+    assert found.nearer == nearer
+    assert found.gap_m == pytest.approx(right - 2.0, abs=1e-6)
+    said = describe(found)
+    assert ("both 2.0 m away" in said) == (nearer is None)
+    assert "0.00 m" not in said
+    assert ("both are at the same distance" in found.notes) == (nearer is None)

@@ -34,7 +34,7 @@ def test_field_of_view_is_horizontal() -> None:
     assert math.degrees(math.atan2(-left, z)) == pytest.approx(45)
 
 
-@pytest.mark.parametrize("fov", [0, -1, 180, 200, math.nan, math.inf])
+@pytest.mark.parametrize("fov", [0, -1, 180, 200, 1e-320, 1e-9, math.nan, math.inf])
 def test_impossible_field_of_view(fov: float) -> None:
     with pytest.raises(UsageError, match="field of view"):
         Camera.from_fov(fov, 640, 480)

@@ -511,15 +511,19 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path: Path, fmt: str)
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_hundred_megapixels_in_bounded_memory(tmp_path: Path) -> None:
     Image.new("LA", (10000, 10000), (7, 255)).save(tmp_path / "big.tif", compression="tiff_lzw")
     code = (
-        "import resource, sys, warnings\n"
+        "import re, sys, warnings\n"
+        "from pathlib import Path\n"
         "warnings.simplefilter('error')\n"
         "from deixis import io\n"
         "loaded = io.read_image(sys.argv[1])\n"
         "assert loaded.rgb.shape == (10000, 10000, 3) and (loaded.rgb[::999, ::999] == 7).all()\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        # Not getrusage: its peak includes that of the process which started this one.
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "big.tif")], capture_output=True, text=True, check=False
@@ -978,3 +982,54 @@ def test_point_clouds(tmp_path: Path, write: Callable[..., None], sign: int) -> 
 def test_missing_export_library() -> None:
     with pytest.raises(UsageError, match=r"not installed; run pip install 'deixis\[export\]'"):
         io._export_library("no_such_library_here")
+
+
+# --------------------------------------------------------------------------------- names and places of outputs
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a.jpg", "a"),
+        ("sub/a.JPEG", "sub/a"),
+        ("a.b.png", "a.b"),
+        ("a.2024", "a.2024"),
+        ("a", "a"),
+        (".jpg", ".jpg"),
+        ("寝室.webp", "寝室"),
+    ],
+)
+def test_output_name(path: str, name: str) -> None:
+    assert io.output_name(path) == name
+
+
+def test_places_for_outputs_are_checked_and_not_made(tmp_path: Path) -> None:
+    io.check_out(tmp_path)
+    io.check_out(tmp_path / "deep/er")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is no folder; choose another --out"):
+        io.check_out(tmp_path / "file")
+    with pytest.raises(UsageError, match="cannot be made"):
+        io.check_out(tmp_path / "file/deep")
+
+
+def test_a_place_for_outputs_without_permission(nobody: Path) -> None:
+    (nobody / "locked").mkdir()
+    (nobody / "locked").chmod(0o555)
+
+    def check() -> None:
+        with pytest.raises(UsageError, match="no permission in"):
+            io.check_out(nobody / "locked/deep")
+
+    as_nobody(check)
+
+
+@pytest.mark.parametrize("length", [244, 246, 251])
+def test_names_that_do_not_fit_leave_nothing_behind(tmp_path: Path, length: int) -> None:
+    name = "x" * length
+    with pytest.raises(DeixisError, match="the name is too long"):
+        io.save_depth(depth_map("metric", np.ones((2, 2), np.float32)), tmp_path, name)
+    with pytest.raises(DeixisError, match="the name is too long"):
+        io.save_mask(mask_of((2, 2)), tmp_path, name, photo(2, 2))
+    assert list(tmp_path.iterdir()) == []

@@ -187,3 +187,43 @@ def test_import_is_light() -> None:
     code = "import sys, deixis.io, deixis.viz; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_overview_of_every_shape(shape: tuple[int, int]) -> None:
+    rgb = np.full((*shape, 3), 128, dtype=np.uint8)
+    pixels = np.zeros(shape, dtype=np.bool_)
+    pixels[0, 0] = True
+    depth = ramp("metric", shape)
+    answer = Answer("how far?", (referent(pixels), referent(~pixels)), depth, "the red chair", 1.0)
+    masks = [mask_of(pixels), mask_of(~pixels, "the rest"), mask_of(pixels & False, "the cat", found=False)] * 3
+    picture = viz.overview(rgb, depth, masks, answer)
+    assert 600 <= picture.width <= viz.LONG_SIDE + 100
+    assert picture.height <= 2 * viz.LONG_SIDE
+
+
+def test_the_four_pictures_of_an_overview_are_of_one_size() -> None:
+    rgb = np.zeros((600, 800, 3), dtype=np.uint8)
+    rgb[:] = (10, 200, 10)
+    nothing = np.zeros((600, 800), dtype=np.bool_)
+    absent = Referent("the cat", False, None, None, mask_of(nothing, "the cat", found=False))
+    sheet = viz.overview(
+        rgb,
+        ramp("metric", (600, 800)),
+        [mask_of(nothing, found=False)],
+        Answer("?", (absent,), ramp("metric", (600, 800))),
+    )
+    green = (np.asarray(sheet) == (10, 200, 10)).all(axis=2)
+    # The photo three times, undimmed because nothing was found; the fourth place holds the depth.
+    assert np.count_nonzero(green) == 3 * 600 * 800
+
+
+def test_tags_of_two_masks_do_not_cover_each_other() -> None:
+    pixels = np.zeros((400, 600), dtype=np.bool_)
+    pixels[100:300, 500:] = True
+    panel = viz._photo_panel(np.zeros((400, 600, 3), np.uint8), 600, [pixels, pixels], ["1.00 m", "2.00 m"])
+    drawn = np.asarray(panel)
+    areas = [np.count_nonzero((drawn == colour).all(axis=2)) for colour in viz._MASK_COLOURS[:2]]
+    assert min(areas) > 1000
+    # A third, fourth, ... tag that finds no room is left out.
+    viz._photo_panel(np.zeros((40, 60, 3), np.uint8), 60, [pixels[:40, :60]] * 9, ["1.00 m"] * 9)

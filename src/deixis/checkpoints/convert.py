@@ -396,11 +396,12 @@ class _Conversion:
         """Every tensor to its part; nothing may be missing, left over or of another shape."""
         system, tensors = self.family.system, self.tensors
         wanted = {official_key(key, system): (key, like) for key, like in model.state_dict().items()}
+        # Of the layers never used, each part has all or none.
+        present = {locate(key)[0] for key in unused if official_key(key, system) in tensors}
         for key, (like, why) in unused.items():
-            name = official_key(key, system)
-            if name in tensors:
-                wanted[name] = key, like
-                self.report.kept[name] = why
+            if locate(key)[0] in present:
+                wanted[official_key(key, system)] = key, like
+                self.report.kept[official_key(key, system)] = why
         expected = {
             # The embedding has been brought into our shape already.
             name: like if name == EMBEDDING else like.new_empty(official_shape(key, tuple(like.shape)))

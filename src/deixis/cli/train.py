@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +22,14 @@ from deixis.cli.common import OK, field, put
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/evp_depth_mini.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example data.root=DIR.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key=value, for example data.root=DIR out=DIR optimisation.steps=100.", metavar="KEY=VALUE"
+        ),
+    ] = None,
 ) -> int:
-    """Train a recipe; the same command goes on where an interrupted run stopped."""
+    """Train a recipe. The same command goes on where an interrupted run stopped; stdout gets the weight folder."""
     from deixis.training.recipe import read_recipe
     from deixis.training.run import run
 
@@ -37,16 +43,21 @@ def train(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as shown:
+    shown = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), disable=sys.stderr.closed)
+    with shown:
         bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"))
+
+        def tell(line: str) -> None:
+            if not sys.stderr.closed:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         def log(values: dict[str, float]) -> None:
             shown.update(bar, completed=values["step"])
             if "loss" in values:
                 shown.update(bar, loss=values["loss"])
             else:
-                shown.log("  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+                tell("  ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
-        weights = run(settings, log)
+        weights = run(settings, log, tell)
     put(field(weights))
     return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ def load_state(path: Path) -> dict[str, Any]:
         CheckpointError: if the file is missing or damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums it writes
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {broken}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(path, "is missing", "put it back, or remove the run folder to start anew") from error

@@ -58,6 +58,7 @@ def _check_numbers(recipe: Recipe) -> None:
     for key, value, low, high in (
         ("vocabulary", recipe.vocabulary, SMALLEST, math.inf),
         ("dice", recipe.dice, 0, math.inf),
+        ("semantic", recipe.semantic, 0, math.inf),
         ("lambd", recipe.lambd, 0, 1),
         ("threads", recipe.threads, 1, math.inf),
         ("teacher.weight", recipe.teacher.weight, 0, math.inf),

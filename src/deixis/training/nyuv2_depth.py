@@ -95,7 +95,7 @@ class DepthTask:
         rows = torch.randint(len(self.images), (n,), generator=generator)
         warp = draw_warp(self.augmentation, n, self.size, generator)
         image = warp.image(self.images[rows].float() / 255)
-        shares = torch.tensor(self.text_shares)
+        shares = torch.tensor(self.text_shares, dtype=torch.float)
         which = torch.multinomial(shares, n, replacement=True, generator=generator)
         return {
             "image": jitter_colour(image, self.augmentation, generator),

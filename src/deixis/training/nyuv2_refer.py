@@ -143,7 +143,8 @@ class ReferTask:
         """``image`` [B, 3, H, W] in [0, 1], ``mask`` bool [B, H, W], ``labels`` [B, 1, H, W], ``ids`` [B, T]."""
         n = self.batch_size
         warp = draw_warp(self.augmentation, n, self.size, generator)
-        kinds = torch.multinomial(torch.tensor(self.shares), n, replacement=True, generator=generator).tolist()
+        shares = torch.tensor(self.shares, dtype=torch.float)
+        kinds = torch.multinomial(shares, n, replacement=True, generator=generator).tolist()
         draws = torch.rand(n, 3, generator=generator).tolist()
         rows, masks, words = [], [], []
         for kind, (first, second, third), flipped in zip(kinds, draws, warp.flipped.tolist(), strict=True):

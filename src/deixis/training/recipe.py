@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -127,20 +127,19 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
         if "=" not in override:
             raise UsageError(f"override '{override}'", "has no '='", "write key=value, for example data.root=DIR")
     given = _merge(path, overrides)
-    known = [f.name for f in fields(Recipe)]
-    _check_keys(given, known, "")
-    for name, section in SECTIONS.items():
-        if isinstance(given.get(name), dict):
-            _check_keys(given[name], [f.name for f in fields(section)], f"{name}.")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Recipe), given)
-        open_keys = sorted(OmegaConf.missing_keys(merged))
-        if open_keys:
-            raise UsageError(path, f"leaves {', '.join(open_keys)} open", f"add {open_keys[0]}=VALUE to the command")
-        recipe: Recipe = OmegaConf.to_object(merged)  # type: ignore[assignment]  # of the schema's class
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or path
-        raise UsageError(key, _first_line(error), "see the recipe's comments") from error
+    merged = OmegaConf.structured(Recipe)
+    for key, value in _entries(given):
+        nested: Any = value
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        try:
+            merged = OmegaConf.merge(merged, nested)
+        except OmegaConfBaseException as error:
+            raise UsageError(key, f"is {value} ({_first_line(error)})", "see the recipe's comments") from error
+    open_keys = sorted(OmegaConf.missing_keys(merged))
+    if open_keys:
+        raise UsageError(path, f"leaves {', '.join(open_keys)} open", f"add {open_keys[0]}=VALUE to the command")
+    recipe: Recipe = OmegaConf.to_object(merged)  # type: ignore[assignment]  # of the schema's class
     check(recipe)
     return recipe
 
@@ -163,10 +162,22 @@ def _merge(path: Path, overrides: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in dict(merged).items()}  # type: ignore[arg-type]  # a mapping, as above
 
 
-def _check_keys(given: Mapping[Any, Any], known: Sequence[str], prefix: str) -> None:
-    for key in given:
-        if key not in known:
-            raise UsageError(f"{prefix}{key}", "is not a key of a recipe", nearest(str(key), known, prefix))
+def _entries(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each key with its value, keys of sections one by one; all known."""
+    known = [f.name for f in fields(Recipe)]
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(name, "is not a key of a recipe", nearest(name, known))
+        if name not in SECTIONS:
+            yield name, value
+            continue
+        if not isinstance(value, dict):
+            raise UsageError(name, f"is {value}", f"give its keys one by one, for example {name}.KEY=VALUE")
+        names = [f.name for f in fields(SECTIONS[name])]
+        for key, child in value.items():
+            if key not in names:
+                raise UsageError(f"{name}.{key}", "is not a key of a recipe", nearest(str(key), names, f"{name}."))
+            yield f"{name}.{key}", child
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,211 @@
+"""Recipes: what is wrong is one line that names the key; what a run folder was begun with is remembered."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from deixis.errors import UsageError
+from deixis.training.recipe import difference, read_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+DEPTH, REFER = RECIPES / "evp_depth_mini.yaml", RECIPES / "evp_refer_mini.yaml"
+ROOT = "data.root=somewhere"
+
+
+def complaint(path: Path, *overrides: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        read_recipe(path, list(overrides))
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_valid_once_it_knows_where_the_data_is(path):
+    recipe = read_recipe(path, [ROOT])
+    assert recipe.data.root == "somewhere"
+    assert Path(recipe.out).name == path.stem.replace("_", "-")
+
+
+def test_overrides_win_over_the_file():
+    recipe = read_recipe(DEPTH, [ROOT, "optimisation.lr=3e-4", "data.size=[64,96]", "config.std=null", "out=x y"])
+    assert (recipe.optimisation.lr, tuple(recipe.data.size), recipe.out) == (3e-4, (64, 96), "x y")
+    assert recipe.config["std"] is None
+
+
+@pytest.mark.parametrize(
+    ("override", "names", "remedy"),
+    [
+        ("optimisation.step=3", "optimisation.step", "did you mean optimisation.steps?"),
+        ("optimization.steps=3", "optimization", "did you mean optimisation?"),
+        ("teacher.wieght=0", "teacher.wieght", "did you mean teacher.weight?"),
+        ("colour=0.5", "colour", "known are system, config"),
+        ("config.token=3", "config.token", "did you mean config.tokens?"),
+        ("backbone.uent={}", "backbone", "give vae, unet, text_encoder"),
+        ("backbone.unet.block_channels=[8]", "backbone.unet.block_channels", "unet.block_out_channels?"),
+        ("backbone.text_encoder.hiden_size=8", "backbone.text_encoder.hiden_size", "text_encoder.hidden_size?"),
+    ],
+)
+def test_unknown_keys_get_the_nearest_known_one(override, names, remedy):
+    line = complaint(DEPTH, ROOT, override)
+    assert line.startswith(f"{names}:")
+    assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("optimisation.steps=many", "optimisation.steps"),
+        ("optimisation.steps=2.5", "optimisation.steps"),
+        ("optimisation=3", "optimisation"),
+        ("bf16=perhaps", "bf16"),
+        ("data.size=large", "data.size"),
+        ("data.size=[120]", "data.size"),
+        ("data.size=[120,160,3]", "data.size"),
+        ("data.size=[0,160]", "data.size"),
+        ("data.size=[-120,160]", "data.size"),
+        ("text_shares=[0,0,0]", "text_shares"),
+        ("text_shares=[1,-0.5,0.5]", "text_shares"),
+        ("text_shares=[1,1]", "text_shares"),
+        ("text_shares=[1,.nan,1]", "text_shares"),
+        ("bins=[9,0.7]", "bins"),
+        ("bins=[0,9]", "bins"),
+        ("optimisation.steps=0", "optimisation.steps"),
+        ("optimisation.batch_size=0", "optimisation.batch_size"),
+        ("optimisation.lr=0", "optimisation.lr"),
+        ("optimisation.lr=.nan", "optimisation.lr"),
+        ("optimisation.warmup=100000", "optimisation.warmup"),
+        ("optimisation.ema=1.5", "optimisation.ema"),
+        ("optimisation.seed=-1", "optimisation.seed"),
+        ("optimisation.save_every=0", "optimisation.save_every"),
+        ("augment.zoom=0.5", "augment.zoom"),
+        ("augment.flip=2", "augment.flip"),
+        ("threads=0", "threads"),
+        ("vocabulary=100", "vocabulary"),
+        ("lambd=2", "lambd"),
+        ("teacher.weight=-1", "teacher.weight"),
+        ("config.tokens=some", "config.tokens"),
+        ("config.tokens=0", "config.tokens"),
+        ("config.tokens=100", "config.tokens"),
+        ("config.text=cb", "config.text"),
+        ("config.imafr=1", "config.imafr"),
+        ("config.filters=[8,8]", "config.filters"),
+        ("config.std=0", "config.std"),
+        ("config.max_depth=-1", "config.max_depth"),
+        ("backbone.vae=big", "backbone.vae"),
+        ("backbone.vae.block_out_channels=[16,32,48]", "backbone.vae.block_out_channels"),
+        ("backbone.vae.block_out_channels=wide", "backbone.vae.block_out_channels"),
+        ("backbone.vae.block_out_channels=[16,30,96,128]", "backbone.vae.norm_num_groups"),
+        ("backbone.unet.norm_num_groups=10", "backbone.unet.norm_num_groups"),
+        ("backbone.unet.norm_num_groups=0", "backbone.unet.norm_num_groups"),
+        ("backbone.unet.down_block_types=[DownBlock2D]", "backbone.unet.down_block_types"),
+        ("backbone.unet.in_channels=5", "backbone.unet.in_channels"),
+        ("backbone.unet.cross_attention_dim=80", "backbone.unet.cross_attention_dim"),
+        ("backbone.text_encoder.num_attention_heads=5", "backbone.text_encoder.num_attention_heads"),
+    ],
+)
+def test_wrong_values_are_named(override, names):
+    line = complaint(DEPTH, ROOT, override)
+    assert line.startswith(f"{names}: "), line
+    assert "; " in line
+
+
+def test_groups_are_refused_with_both_numbers():
+    line = complaint(DEPTH, ROOT, "backbone.unet.norm_num_groups=10")
+    assert re.search(r"is 10, which does not divide 48 in backbone\.unet\.block_out_channels", line)
+
+
+@pytest.mark.parametrize(
+    ("path", "override", "part"),
+    [
+        (DEPTH, "system=evp-dept", "did you mean evp-depth?"),
+        (DEPTH, "system=zoe", "known are evp-depth"),
+        (DEPTH, "system=evp-refer", "config.max_depth: is not a switch of evp-refer"),
+        (DEPTH, "config.aggregate=d", "config.text=id and config.aggregate=i"),
+        (REFER, "bins=[0.7,9]", "has no metric bins"),
+        (DEPTH, "config.bins=false", "has no metric bins"),
+    ],
+)
+def test_systems_and_switches_that_do_not_go_together(path, override, part):
+    assert part in complaint(path, ROOT, override)
+
+
+def test_open_values_are_listed():
+    assert re.search(r"leaves data\.root open; add data\.root=VALUE", complaint(DEPTH))
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("system: [evp-depth", "cannot be read"),
+        ("- system", "is not a mapping of keys"),
+        ("3", "cannot be read"),
+        ("", "leaves "),
+        ("\x00", "cannot be read"),
+        ("system: evp-depth\nconfig: 3", "config"),
+        ("1: 2", "1: is not a key"),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path, text, part):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert part in complaint(path)
+
+
+def test_paths_that_are_no_recipe(tmp_path):
+    assert "is not a recipe" in complaint(tmp_path)
+    assert "is not a recipe" in complaint(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(128, 256)))
+    assert "cannot be read" in complaint(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "optimisation.steps=[1", "a.b.c=3", "optimisation.steps="])
+def test_overrides_that_are_none(override):
+    complaint(DEPTH, ROOT, override)
+
+
+def stored(tmp_path: Path, *overrides: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(read_recipe(DEPTH, [ROOT, *overrides]))))
+    return path
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["out=elsewhere", "data.root=moved", "threads=2", "optimisation.save_every=7", "optimisation.eval_every=7"],
+)
+def test_what_may_change_between_two_starts_of_a_run(tmp_path, override):
+    assert difference(read_recipe(DEPTH, [ROOT, override]), stored(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimisation.lr=0.5", "optimisation.lr 0.0015, not 0.5"),
+        ("data.size=[64,64]", "data.size [96, 128], not [64, 64]"),
+        ("bins=[1,9]", "bins [0.7, 9.0], not [1.0, 9.0]"),
+        ("config.tokens=8", "config.tokens 24, not 8"),
+        ("config.imafr=true", "config.imafr not set, not True"),
+    ],
+)
+def test_what_may_not(tmp_path, override, words):
+    present = read_recipe(DEPTH, [ROOT, "optimisation.lr=0.0015", "data.size=[96,128]", override])
+    assert difference(present, stored(tmp_path, "optimisation.lr=0.0015", "data.size=[96,128]")) == words
+
+
+def test_recipes_of_older_versions_lack_keys_that_had_their_present_default(tmp_path):
+    path = stored(tmp_path)
+    path.write_text(path.read_text().replace("dice: 0.0\n", ""))
+    assert difference(read_recipe(DEPTH, [ROOT]), path) is None
+    assert difference(read_recipe(DEPTH, [ROOT, "dice=1"]), path) == "dice 0.0, not 1.0"
+
+
+def test_a_stored_recipe_that_is_damaged(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("{")
+    with pytest.raises(UsageError, match="cannot be read"):
+        difference(read_recipe(DEPTH, [ROOT]), path)

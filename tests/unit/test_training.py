@@ -1,0 +1,628 @@
+"""The training room piece by piece: warps keep geometry, steps are pure, checkpoints are whole, logs have no gaps."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deixis.data import nyuv2
+from deixis.errors import CheckpointError, DeixisError, UsageError
+from deixis.training import loop
+from deixis.training.augment import Augmentation, Warp, draw_warp, jitter_colour
+from deixis.training.card import Comparison
+from deixis.training.checkpoint import load_state, save_state
+from deixis.training.log import RunLog
+from deixis.training.loop import NaNLossError, Schedule, train
+from deixis.training.nyuv2_depth import DepthTask, describe
+from deixis.training.nyuv2_refer import ReferTask, _dice, _reworded, mirror, plural
+from deixis.training.run import corpus
+from deixis.training.tokenizer import SMALLEST, train_tokenizer
+from tests.recipes import tiny_nyuv2
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --------------------------------------------------------------------------------------------------- warps
+
+SIZE = (48, 64)
+
+
+def source_positions(warp: Warp) -> Tensor:
+    """Where each output pixel looks, [B, H, W, 2] (x, y) in pixels of an input of the same size."""
+    return (warp.grid + 1) / 2 * torch.tensor([SIZE[1], SIZE[0]]) - 0.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augmentation(flip=0.5, zoom=1.5, rotate_deg=30),
+        Augmentation(flip=1, zoom=1, rotate_deg=20),
+        Augmentation(flip=0, zoom=2, rotate_deg=0),
+    ],
+)
+def test_a_warp_is_a_similarity_whatever_the_aspect(settings):
+    warp = draw_warp(settings, 32, SIZE, generator())
+    at = source_positions(warp)
+    right, down = at[:, 0, 1] - at[:, 0, 0], at[:, 1, 0] - at[:, 0, 0]  # one pixel to the right, one down
+    steps = 1 / warp.zoom
+    torch.testing.assert_close(right.norm(dim=1), steps, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(down.norm(dim=1), steps, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close((right * down).sum(dim=1), torch.zeros(32), rtol=0, atol=1e-3)
+    turned = right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0]
+    assert ((turned < 0) == warp.flipped).all()
+    # The vertical axis is turned by at most the angle, flipped or not.
+    assert (torch.atan2(down[:, 0], down[:, 1]).abs() <= math.radians(settings.rotate_deg) + 1e-3).all()
+
+
+def test_without_rotation_a_warp_stays_inside_the_frame():
+    at = source_positions(draw_warp(Augmentation(zoom=1.7, rotate_deg=0), 64, SIZE, generator()))
+    corners = at[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners >= -0.5 - 1e-3).all()
+    assert (corners <= torch.tensor([SIZE[1], SIZE[0]]) - 0.5 + 1e-3).all()
+    assert at[..., 0].min() < 5  # and comes near its border
+    assert at[..., 0].max() > SIZE[1] - 6
+
+
+def test_nothing_to_do_changes_nothing():
+    warp = draw_warp(Augmentation(flip=0, zoom=1, rotate_deg=0), 2, SIZE, generator())
+    x = torch.rand(2, 3, *SIZE)
+    torch.testing.assert_close(warp.image(x), x, rtol=0, atol=1e-4)
+    torch.testing.assert_close(warp.depth(x[:, :1]), x[:, :1])
+
+
+def test_a_flip_mirrors_image_depth_and_labels_alike():
+    warp = draw_warp(Augmentation(flip=1, zoom=1, rotate_deg=0), 2, SIZE, generator())
+    x = torch.rand(2, 1, *SIZE)
+    torch.testing.assert_close(warp.image(x), x.flip(-1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(warp.depth(x), x.flip(-1))
+    torch.testing.assert_close(warp.labels(x), x.flip(-1))
+
+
+def test_image_and_labels_move_together():
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    ramp = torch.stack([x, y]).float().expand(8, -1, -1, -1)
+    warp = draw_warp(Augmentation(flip=0.5, zoom=1.3, rotate_deg=10), 8, SIZE, generator(1))
+    image, labels = warp.image(ramp), warp.labels(ramp + 1) - 1
+    inside = labels[:, :1] >= 0
+    assert (((image - labels).abs() <= 0.51) | ~inside).all()
+
+
+def test_what_zoom_enlarges_comes_nearer():
+    """A pinhole camera with the same focal length sees a thing z times larger at 1 / z of its distance."""
+    warp = draw_warp(Augmentation(flip=0, zoom=2, rotate_deg=0), 16, SIZE, generator())
+    width_px, depth_m = 20, 4.0
+    image = torch.zeros(16, 1, *SIZE)
+    image[..., 22:42] = 1
+    seen = warp.image(image)[:, 0, 24].sum(dim=1)
+    depth = warp.depth(torch.full((16, 1, *SIZE), depth_m))[:, 0, 24, 32]
+    whole = (warp.image(image)[:, 0, 24, 0] == 0) & (warp.image(image)[:, 0, 24, -1] == 0)
+    assert whole.sum() > 3
+    torch.testing.assert_close((seen * depth)[whole], torch.full((16,), width_px * depth_m)[whole], rtol=0.03, atol=0)
+
+
+def test_outside_the_frame_the_border_repeats_and_depth_is_unknown():
+    warp = draw_warp(Augmentation(flip=0, zoom=1, rotate_deg=45), 4, SIZE, generator())
+    ones = torch.ones(4, 1, *SIZE)
+    assert warp.image(ones).min() > 0.999
+    assert (warp.depth(ones) == 0).any()
+    assert (warp.labels(ones) == 0).equal(warp.depth(ones) == 0)
+
+
+def test_augmentation_is_a_function_of_its_generator_alone():
+    def draw() -> tuple[Tensor, Tensor]:
+        g = generator(5)
+        warp = draw_warp(Augmentation(), 4, SIZE, g)
+        return warp.grid, jitter_colour(torch.full((4, 3, 8, 8), 0.4), Augmentation(), g)
+
+    torch.manual_seed(1)
+    first = draw()
+    torch.manual_seed(2)
+    second = draw()
+    assert all(a.equal(b) for a, b in zip(first, second, strict=True))
+
+
+def test_colours_stay_colours():
+    image = torch.rand(64, 3, 8, 8, generator=generator())
+    out = jitter_colour(image, Augmentation(colour=0.9, grey=0.5), generator())
+    assert out.isfinite().all()
+    assert (out >= 0).all()
+    assert (out <= 1).all()
+    same = jitter_colour(image, Augmentation(colour=0, grey=0), generator())
+    torch.testing.assert_close(same, image)
+
+
+# ---------------------------------------------------------------------------------------------------- loop
+
+
+class Wave:
+    """A small regression with everything that has a state: batch norm, dropout, a part that is thrown away."""
+
+    def __init__(self, *, breaks_at: int | None = None, poison: str = "loss") -> None:
+        torch.manual_seed(1)
+        self.auxiliary: nn.Module = nn.Linear(4, 1)
+        self.data = "waves"
+        self.calls = 0
+        self.breaks_at = breaks_at
+        self.poison = poison
+        self.evaluated_in_training_mode = False
+
+    def batch(self, generator: torch.Generator) -> dict[str, Any]:
+        x = torch.rand(8, 4, generator=generator)
+        return {"x": x, "y": x.sum(dim=1, keepdim=True).sin()}
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        self.calls += 1
+        loss = (model(batch["x"]) - batch["y"]).square().mean() + 0.1 * self.auxiliary(batch["x"]).square().mean()
+        if self.calls == self.breaks_at:
+            if self.poison == "loss":
+                return loss * math.nan
+            zero = next(model.parameters()).sum() * 0
+            return loss + zero.abs().sqrt()  # finite, with a gradient that is not
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        torch.rand(7)  # whatever an evaluation draws must not matter
+        model.eval()
+        out = model(torch.ones(2, 4)).mean().item()
+        model.train()
+        return {"val": out}
+
+
+def wave_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+SCHEDULE = Schedule(
+    steps=47,
+    lr=1e-2,
+    warmup=5,
+    final=0.1,
+    weight_decay=0.01,
+    clip=1.0,
+    ema=0.9,
+    seed=3,
+    save_every=7,
+    eval_every=12,
+)
+
+
+class Killed(BaseException):
+    """Stands in for a kill between two statements."""
+
+
+def go(
+    out: Path, schedule: Schedule = SCHEDULE, task: Wave | None = None, stop: int | None = None
+) -> dict[str, Tensor]:
+    """Train; ``stop``: how many rows are logged before it is killed."""
+    rows = 0
+
+    def listener(row: dict[str, float]) -> None:
+        nonlocal rows
+        rows += 1
+        if rows == stop:
+            raise Killed
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(1234)  # left over from whatever ran before
+    return train(wave_model(), task or Wave(), schedule, out, RunLog(out / "log.jsonl", listener)).state_dict()
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
+
+
+def test_however_often_a_run_is_killed_it_ends_the_same(tmp_path):
+    undisturbed = go(tmp_path / "undisturbed")
+    rng = np.random.default_rng(0)
+    for trial in range(10):
+        out = tmp_path / str(trial)
+        for stop in rng.integers(1, 5, size=rng.integers(1, 5)):
+            try:
+                go(out, stop=int(stop))
+            except Killed:
+                if rng.random() < 0.5:  # in the middle of a line
+                    with (out / "log.jsonl").open("a") as file:
+                        file.write('{"step": 1')
+        assert same(go(out), undisturbed)
+        assert log_of(out) == log_of(tmp_path / "undisturbed")
+
+
+def test_the_log_has_every_tenth_step_and_every_evaluation_once(tmp_path):
+    go(tmp_path)
+    rows = log_of(tmp_path)
+    assert [row["step"] for row in rows if "loss" in row] == [10, 20, 30, 40]
+    assert [row["step"] for row in rows if "val" in row] == [12, 24, 36, 47]
+    assert rows[0]["loss"] > rows[-2]["loss"]
+
+
+def test_a_finished_run_does_nothing(tmp_path):
+    first = go(tmp_path)
+    task = Wave()
+    assert same(go(tmp_path, task=task), first)
+    assert task.calls == 0
+
+
+def test_how_often_it_is_saved_and_looked_at_does_not_matter(tmp_path):
+    first = go(tmp_path / "a")
+    with pytest.raises(Killed):
+        go(tmp_path / "b", stop=3)
+    other = replace(SCHEDULE, save_every=3, eval_every=5)
+    assert same(go(tmp_path / "b", other), first)
+
+
+@pytest.mark.parametrize("change", [{"steps": 60}, {"lr": 1e-3}, {"seed": 4}, {"ema": 0.5}])
+def test_another_schedule_is_refused(tmp_path, change):
+    go(tmp_path)
+    name = next(iter(change))
+    with pytest.raises(UsageError, match=f"was written with {name} {getattr(SCHEDULE, name)}, not {change[name]}"):
+        go(tmp_path, replace(SCHEDULE, **change))
+
+
+def test_other_data_is_refused(tmp_path):
+    go(tmp_path)
+    task = Wave()
+    task.data = "tides"
+    with pytest.raises(UsageError, match="other training data"):
+        go(tmp_path, task=task)
+
+
+def test_states_of_the_first_version_go_on(tmp_path):
+    """They knew neither the data nor the losses since the last row of the log."""
+    undisturbed = go(tmp_path / "a")
+    with pytest.raises(Killed):
+        go(tmp_path / "b", stop=3)
+    path = tmp_path / "b" / "state.pt"
+    state = load_state(path)
+    del state["data"], state["running"]
+    save_state(state, path)
+    assert same(go(tmp_path / "b"), undisturbed)
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison):
+    with pytest.raises(NaNLossError, match=rf"step 15: the {poison} is nan; the last checkpoint is intact"):
+        go(tmp_path, task=Wave(breaks_at=16, poison=poison))
+    state = load_state(tmp_path / "state.pt")
+    assert state["step"] == 14
+    assert all(value.isfinite().all() for value in state["trained"].values())
+    assert same(go(tmp_path), go(tmp_path / "undisturbed"))
+
+
+def test_learning_rates():
+    rates = [SCHEDULE.lr_at(step) for step in range(SCHEDULE.steps + 1)]
+    assert rates[:5] == pytest.approx([2e-3, 4e-3, 6e-3, 8e-3, 1e-2])  # the last step of the warm-up has the peak
+    assert rates[5] == pytest.approx(1e-2)  # where the cosine begins
+    assert rates[5 + 42 // 2] == pytest.approx(1e-2 * (0.1 + 0.9 / 2))  # half way
+    assert rates[-1] == pytest.approx(1e-3)  # one step after the last
+    assert all(a > b for a, b in pairwise(rates[5:]))
+    assert replace(SCHEDULE, warmup=0).lr_at(0) == pytest.approx(1e-2)
+
+
+def test_decay_is_for_matrices_and_kernels():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Linear(4, 4), nn.Embedding(3, 4))
+    model[2].requires_grad_(False)
+    decay, rest = loop._groups(model, 0.3)
+    assert (decay["weight_decay"], rest["weight_decay"]) == (0.3, 0.0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)] for p in decay["params"]} == {"0.weight", "3.weight"}
+    assert {names[id(p)] for p in rest["params"]} == {"0.bias", "1.weight", "1.bias"}
+
+
+def test_the_average_takes_statistics_along_and_copies_counters():
+    model, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    model.running_mean.fill_(1.0)
+    model.running_var.fill_(3.0)
+    model.num_batches_tracked.fill_(9)
+    model.weight.data.fill_(2.0)
+    loop._average(average, model, 0.75)
+    assert average.running_mean.tolist() == [0.25, 0.25]
+    assert average.running_var.tolist() == [1.5, 1.5]
+    assert average.weight.tolist() == [1.25, 1.25]
+    assert average.num_batches_tracked == 9
+
+
+# --------------------------------------------------------------------------------------------- log and disk
+
+
+def test_rewinding_drops_what_came_after_and_what_is_no_row(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 10}\n{"step": 20}\n{"step": 20, "val": 1}\n\xff\n{"step": 30}\n{"step": 40, "lo')
+    log = RunLog(path, lambda row: None)
+    log.rewind(20)
+    assert log_of(tmp_path) == [{"step": 10}, {"step": 20}, {"step": 20, "val": 1}]
+    log({"step": 30})
+    assert log_of(tmp_path)[-1] == {"step": 30}
+    log.rewind(0)
+    assert log_of(tmp_path) == []
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A quota: no file may grow beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state({"step": 1, "w": torch.zeros(10)}, path)
+    before = path.read_bytes()
+    large = {"step": 2, "w": torch.rand(100_000)}
+    with largest_file(100_000), pytest.raises(DeixisError) as caught:
+        save_state(large, path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: cannot be written (")
+    assert "the checkpoint before it is intact" in line
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path):
+    undisturbed = go(tmp_path / "a")
+    with pytest.raises(Killed):
+        go(tmp_path / "b", stop=3)
+    with largest_file(2000), pytest.raises(DeixisError, match="free space on the disk"):
+        go(tmp_path / "b")
+    assert same(go(tmp_path / "b"), undisturbed)
+    assert log_of(tmp_path / "b") == log_of(tmp_path / "a")
+
+
+def test_a_log_on_a_full_disk(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl", lambda row: None)
+    with largest_file(0), pytest.raises(DeixisError, match=r"log\.jsonl: cannot be written"):
+        log({"step": 10})
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "numbers", "bits", "other", "foreign"])
+def test_damaged_states_are_named(tmp_path, damage):
+    go(tmp_path)
+    path = tmp_path / "state.pt"
+    content = bytearray(path.read_bytes())
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "half":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "text":
+        path.write_text("hello")
+    elif damage in ("numbers", "bits"):
+        with zipfile.ZipFile(path) as archive:
+            inside = {info.filename: info for info in archive.infolist()}
+        name = next(name for name in inside if name.endswith("data/0" if damage == "numbers" else "data.pkl"))
+        end = inside[name].header_offset + 30 + len(name) + inside[name].file_size  # or later: entries are padded
+        content[end] ^= 0xFF
+        path.write_bytes(content)
+    elif damage == "other":
+        torch.save([1, 2], path)
+    else:
+        torch.save({"model": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError) as caught:
+        go(tmp_path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_states_of_another_network_are_named(tmp_path):
+    go(tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        train(nn.Linear(4, 1), Wave(), SCHEDULE, tmp_path, RunLog(tmp_path / "log.jsonl", lambda row: None))
+
+
+def test_states_never_execute_code(tmp_path):
+    torch.save({"schedule": Path("x")}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_state(tmp_path / "state.pt")
+
+
+# --------------------------------------------------------------------------------------------------- words
+
+
+def test_the_same_corpus_gives_the_same_vocabulary(tmp_path):
+    words = ["the chair, on the left.", "a photo of a kitchen: (small)!", "[x], the tables; 'quoted'"] * 3
+    folders = [tmp_path / str(i) for i in range(4)]
+    for folder in folders:
+        tokenizer = train_tokenizer(words, SMALLEST + 40, folder)
+        assert len(tokenizer) <= SMALLEST + 40
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1
+    ids = tokenizer("the chair")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "the chair"
+
+
+@pytest.mark.parametrize(
+    ("words", "mirrored"),
+    [
+        ("the chair on the left", "the chair on the right"),
+        ("left of the right lamp", "right of the left lamp"),
+        ("the nightstand", "the nightstand"),
+        ("the bright copyright", "the bright copyright"),
+    ],
+)
+def test_mirrored_pictures_have_mirrored_words(words, mirrored):
+    assert mirror(words) == mirrored
+    assert mirror(mirrored) == words
+
+
+def test_plurals():
+    assert [plural(name) for name in ("chair", "box", "blinds", "couch")] == ["chairs", "boxes", "blinds", "couches"]
+
+
+@pytest.mark.parametrize(
+    ("words", "category", "draw", "prefix", "expected"),
+    [
+        ("the sofa", "sofa", 0.1, 0.0, "the couch"),
+        ("the sofa", "sofa", 0.9, 0.7, "sofa"),
+        ("the sofa", "sofa", 0.9, 0.9, "a sofa"),
+        ("the sofa on the left", "sofa", 0.1, 0.9, "the couch on the left"),
+        ("the sofa on the left", "sofa", 0.9, 0.9, "the sofa on the left"),
+        ("pictures", "picture", 0.05, 0.9, "paintings"),
+        ("the chair", "chair", 0.0, 0.0, "the chair"),
+        ("the television", "television", 0.29999, 0.99999, "a screen"),
+    ],
+)
+def test_other_words_for_the_same(words, category, draw, prefix, expected):
+    assert _reworded(words, category, draw, prefix) == expected
+
+
+# --------------------------------------------------------------------------------------------------- tasks
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory) -> Path:
+    return tiny_nyuv2.write(tmp_path_factory.mktemp("nyuv2"), train=6, val=1, heldout=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return train_tokenizer([f"the {name}" for name in tiny_nyuv2.NAMES], 700, tmp_path_factory.mktemp("words"))
+
+
+def refer_task(rooms: Path, tokenizer: Any, shares: tuple[float, float, float], **changes: Any) -> ReferTask:
+    settings = {
+        "size": (48, 64),
+        "batch_size": 12,
+        "augmentation": Augmentation(flip=0, zoom=1, rotate_deg=0, colour=0, grey=0),
+        **changes,
+    }
+    return ReferTask(rooms, tokenizer, tokens=12, shares=shares, dice=1.0, bf16=False, distill=0.0, **settings)
+
+
+def said(tokenizer: Any, ids: Tensor) -> list[str]:
+    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
+
+
+def test_depth_batches_are_functions_of_their_generator(rooms, tokenizer):
+    task = DepthTask(rooms, tokenizer, 16, (48, 64), 8, (0.5, 0.2, 0.3), Augmentation(), 0.5, False, 0.0)
+    a = task.batch(generator(1))
+    torch.rand(3)
+    b, c = task.batch(generator(1)), task.batch(generator(2))
+    assert all(a[key].equal(b[key]) for key in a)
+    assert not a["image"].equal(c["image"])
+    assert a["image"].shape == (8, 3, 48, 64)
+    assert a["depth"].shape == (8, 1, 48, 64)
+    assert task.data == nyuv2.fingerprint(nyuv2.frames(rooms, "train"))
+
+
+def test_depth_texts_come_in_their_shares(rooms, tokenizer):
+    def words(shares: tuple[float, float, float]) -> set[str]:
+        task = DepthTask(rooms, tokenizer, 24, (48, 64), 20, shares, Augmentation(), 0.5, False, 0.0)
+        return set(said(tokenizer, task.batch(generator())["ids"]))
+
+    assert words((0, 0, 1)) == {""}
+    assert words((0, 1, 0)) == {"a photo of a basement"}
+    assert all(text.startswith("a photo of a basement") for text in words((1, 0, 0)))
+
+
+def test_descriptions_name_what_is_visible(rooms):
+    one = nyuv2.frames(rooms, "train")[0]
+    full, scene, nothing = describe(one, nyuv2.class_names(rooms))
+    assert (scene, nothing) == ("a photo of a basement", "")
+    seen = {name for name, _, _ in nyuv2.visible(one.read_labels(), tiny_nyuv2.NAMES)} & set(tiny_nyuv2.THINGS)
+    assert seen
+    assert all(name in full for name in seen)
+
+
+def test_absent_things_have_an_empty_mask_and_are_not_in_the_picture(rooms, tokenizer):
+    task = refer_task(rooms, tokenizer, (0, 0, 1))
+    for absent, one in zip(task.absent, nyuv2.frames(rooms, "train"), strict=True):
+        shown = {tiny_nyuv2.NAMES[i - 1] for i in np.unique(one.read_labels()) if i}
+        assert not shown & set(absent)
+    batch = task.batch(generator())
+    with_absent = sum(map(bool, task.absent))
+    assert with_absent
+    empty = ~batch["mask"].flatten(1).any(dim=1)
+    assert empty.any()
+
+
+def test_expressions_go_with_their_masks_through_a_flip(rooms, tokenizer):
+    """The mask of "on the left" lies left of that of "on the right", mirrored or not."""
+    task = refer_task(rooms, tokenizer, (1, 0, 0), batch_size=64, augmentation=Augmentation(0.5, 1, 0, 0, 0))
+    batch = task.batch(generator())
+    centres: dict[str, list[float]] = {"left": [], "right": []}
+    for words, mask in zip(said(tokenizer, batch["ids"]), batch["mask"], strict=True):
+        for side, found in centres.items():
+            if words.endswith(side) and mask.any():
+                found.append(mask.nonzero()[:, 1].float().mean().item())
+    assert centres["left"]
+    assert centres["right"]
+    assert np.mean(centres["left"]) < np.mean(centres["right"])
+
+
+def test_class_words_have_all_pixels_of_the_class(rooms, tokenizer):
+    task = refer_task(rooms, tokenizer, (0, 1, 0))
+    batch = task.batch(generator())
+    assert batch["mask"].flatten(1).any(dim=1).all()
+
+
+def test_a_training_set_without_expressions_is_named(rooms, tokenizer, tmp_path):
+    import gzip
+    import shutil
+
+    root = Path(shutil.copytree(rooms, tmp_path / "copy"))
+    with gzip.open(root / "refer_train.json.gz", "wt") as file:
+        file.write("[]")
+    with pytest.raises(DeixisError, match="no expression for its training frames"):
+        refer_task(root, tokenizer, (1, 0, 0))
+
+
+def test_dice_leaves_out_what_is_not_there():
+    target = torch.zeros(2, 8, 8, dtype=torch.bool)
+    logits = torch.zeros(2, 2, 8, 8, requires_grad=True)
+    assert _dice(logits, target) == 0
+    target[0, :4] = True
+    perfect = torch.stack([(~target).float(), target.float()], dim=1) * 100
+    assert _dice(perfect, target).item() == pytest.approx(0, abs=1e-4)
+    assert _dice(-perfect, target).item() == pytest.approx(1, abs=0.05)
+
+
+def test_the_corpus_has_the_words_of_both_tasks(rooms):
+    text = " ".join(corpus(rooms))
+    assert all(word in text for word in ("chairs", "couch", "on the left", "living room", "farther away"))
+
+
+# ---------------------------------------------------------------------------------------------------- card
+
+
+@pytest.mark.parametrize(
+    ("by_room", "smaller_is_better", "verdict"),
+    [
+        ((-0.2, -0.1), True, "better"),
+        ((-0.2, -0.1), False, "worse"),
+        ((0.1, 0.2), True, "worse"),
+        ((0.1, 0.2), False, "better"),
+        ((-0.1, 0.2), True, "not clear"),
+        ((0.0, 0.2), False, "not clear"),
+    ],
+)
+def test_a_difference_counts_only_where_its_interval_is_clear_of_zero(by_room, smaller_is_better, verdict):
+    one = Comparison("AbsRel", "median map", 0.25, 0.3, by_room, (-1.0, 1.0), smaller_is_better)
+    assert one.verdict == verdict
+    low, high = by_room
+    assert one.row == (
+        f"| AbsRel | 0.250 | median map | 0.300 | {low:+.3f} to {high:+.3f} | -1.000 to +1.000 | {verdict} |"
+    )
