@@ -257,7 +257,7 @@ class MaskPredictor(_Predictor):
             margin = logits[:, 1:] - logits[:, :1]  # [1, 1, h, w]; positive where the object is likelier
             margin = F.interpolate(margin, size=(height, width), mode="bilinear", align_corners=False)
             probability = margin[0, 0].float().sigmoid().cpu().numpy()
-        mask = probability > 0.5
+        mask = probability > self.manifest.mask_threshold
         score = float(probability[mask].mean()) if mask.any() else float(probability.max())
         found = bool(mask.any()) and score >= self.manifest.threshold
         mask &= found
@@ -329,6 +329,7 @@ def _check_preprocessing(path: Path, manifest: Manifest) -> None:
         "preprocessing.resize": (given.resize, given.resize in ("fit", "stretch")),
         "preprocessing.windows": (given.windows, isinstance(given.windows, int) and given.windows >= 0),
         "threshold": (manifest.threshold, isinstance(manifest.threshold, (int, float))),
+        "mask_threshold": (manifest.mask_threshold, isinstance(manifest.mask_threshold, (int, float))),
     }
     for name, (value, is_right) in wrong.items():
         if not is_right:

@@ -455,6 +455,8 @@ def test_wrong_clip_folders(tmp_path: Path) -> None:
     assert "has no text_encoder/" in message()
     shutil.rmtree(clip / "tokenizer")
     assert "lacks vocab.json" in message()
+    shutil.rmtree(clip)
+    assert "is not a folder" in message()
 
 
 # Files that cannot be read
@@ -638,7 +640,7 @@ def test_wrong_family(name: str, to: str) -> None:
     if FAMILIES[to].system == system:
         return
     message = failure(small(name), to)
-    assert f"is a {system} checkpoint, not {FAMILIES[to].system}" in message
+    assert f"is a checkpoint of {system}, not of {FAMILIES[to].system}" in message
     assert f"use --to {system}" in message
 
 

@@ -228,7 +228,7 @@ def family_of(to: str, checkpoint: Checkpoint, label: str) -> Family:
     asked = FAMILIES[to].system if to in FAMILIES else to
     if system != asked:
         fitting = " or ".join(name for name, family in FAMILIES.items() if family.system == system)
-        raise CheckpointError(label, f"is a {system} checkpoint, not {asked}", f"use --to {fitting}")
+        raise CheckpointError(label, f"is a checkpoint of {system}, not of {asked}", f"use --to {fitting}")
     trained_on = DATASETS.get(str(checkpoint.args.get("dataset")))
     if system == "evp-depth" and to not in (trained_on, "evp-depth") and trained_on is not None:
         raise CheckpointError(label, f"was trained on {checkpoint.args['dataset']}", f"use --to {trained_on}")
@@ -555,6 +555,8 @@ def _read_embedding(path: Path) -> Tensor:
 
 def _add_clip(clip: Path, converted: Converted, sizes: dict[str, Any]) -> Path:
     """Folder of the vocabulary; where the checkpoint has no text tower, that of ``clip`` is added, frozen."""
+    if not clip.is_dir():
+        raise UsageError(f"--clip {clip}", "is not a folder", "pass that of CLIP ViT-L/14")
     vocabulary = clip / "tokenizer" if (clip / "tokenizer").is_dir() else clip
     read_tokenizer(vocabulary)
     manifest, parts = converted.manifest, converted.parts

@@ -88,6 +88,7 @@ class Manifest:
         source: where the weights come from, in words.
         official: what the way back to an official checkpoint needs to know; empty where there was none.
         threshold: mean object probability at which a referent counts as found; masks only.
+        mask_threshold: object probability above which a pixel belongs to the mask; 0.5 is the published argmax.
     """
 
     system: str
@@ -98,6 +99,7 @@ class Manifest:
     source: str
     official: dict[str, Any] = field(default_factory=dict)
     threshold: float = 0.0
+    mask_threshold: float = 0.5
 
 
 def network(manifest: Manifest, backbone: StableDiffusion) -> nn.Module:
@@ -187,6 +189,7 @@ def save_folder(
             "config": manifest.config,
             "preprocessing": dataclasses.asdict(manifest.preprocessing),
             "threshold": manifest.threshold,
+            "mask_threshold": manifest.mask_threshold,
             "licence": manifest.licence,
             "source": manifest.source,
             "official": manifest.official,
@@ -265,6 +268,7 @@ def read_manifest(folder: Path) -> Manifest:
             source=content["source"],
             official=dict(content["official"]),
             threshold=content["threshold"],
+            mask_threshold=content["mask_threshold"],
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(path, f"is damaged ({error!r})", AGAIN) from error

@@ -20,9 +20,12 @@ from deixis.protocols.refer import REFER_NATIVE, ReferMetrics, iou
 from deixis.protocols.trivial import DepthPriors, LocationPrior, Rows, aligned_abs_rel, interval
 from deixis.training.nyuv2_depth import describe
 from deixis.training.recipe import Recipe
+from deixis.types import BoolMap, FloatMap
 
 CARD = "README.md"
 FALSE_ABSTENTION = 0.05
+# Candidates for the probability above which a pixel belongs to the object.
+CUTS = tuple(round(0.05 * n, 2) for n in range(1, 11))
 RESAMPLES = 2000
 
 
@@ -108,7 +111,9 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
     if isinstance(predictor, MaskPredictor):
         things = _by_frame(nyuv2_refer.objects(root))
         manifest = json.loads((weights / MANIFEST).read_text(encoding="utf-8"))
-        manifest["threshold"] = predictor.manifest.threshold = calibrate(predictor, root, things)
+        cut, threshold = calibrate(predictor, root, things)
+        manifest["mask_threshold"] = predictor.manifest.mask_threshold = cut
+        manifest["threshold"] = predictor.manifest.threshold = threshold
         write_json(weights / MANIFEST, manifest)
         results = _refer_results(predictor, recipe, things)
     else:
@@ -116,15 +121,32 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
     write_text(weights / CARD, "\n".join([*_opening(recipe, weights, seconds, root), *results, ""]))
 
 
-def calibrate(predictor: MaskPredictor, root: Path, things: dict[int, list[nyuv2_refer.ReferredObject]]) -> float:
-    """The score below which a referent counts as absent: 5 % of the validation rooms' true ones fall under it."""
-    scores = []
+def calibrate(
+    predictor: MaskPredictor, root: Path, things: dict[int, list[nyuv2_refer.ReferredObject]]
+) -> tuple[float, float]:
+    """Where to cut probabilities and scores, on the validation rooms.
+
+    Returns:
+        the object probability with the best overall IoU as a cut (a network that learned for half an hour is less
+        sure than right, and argmax would leave most masks empty), and the score under which 5 % of the referents
+        that are there fall.
+    """
+    found: list[tuple[FloatMap, BoolMap]] = []
     for frame in nyuv2.some_frames(root, "val"):
         rgb = frame.read_rgb()
-        scores += [predictor(rgb, words).score for thing in things.get(frame.index, ()) for words in thing.expressions]
-    if not scores:
+        for thing in things.get(frame.index, ()):
+            truth = thing.mask()
+            found += [(predictor(rgb, words).probability, truth) for words in thing.expressions]
+    if not found:
         raise InputError(root, "has no expression for its validation frames", "copy the dataset again")
-    return round(float(np.quantile(scores, FALSE_ABSTENTION)), 3)
+
+    def oiou(cut: float) -> float:
+        intersection = sum(np.count_nonzero((probability > cut) & truth) for probability, truth in found)
+        return intersection / sum(np.count_nonzero((probability > cut) | truth) for probability, truth in found)
+
+    cut = max(CUTS, key=oiou)
+    scores = [float(p[p > cut].mean()) if (p > cut).any() else float(p.max()) for p, _ in found]
+    return cut, round(float(np.quantile(scores, FALSE_ABSTENTION)), 3)
 
 
 def _by_frame(things: Sequence[nyuv2_refer.ReferredObject]) -> dict[int, list[nyuv2_refer.ReferredObject]]:
@@ -146,16 +168,17 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, root: Path) -> list[
         if depth
         else "template expressions, and class words from the frames' labels (oracle)"
     )
-    teacher = (
-        " While it trained, it also learned to predict the features of EfficientNet-Lite0 (ImageNet, Apache-2.0),"
-        " which is not part of the weights."
-        if recipe.teacher.weight
-        else ""
-    )
+    lessons = ["the features of EfficientNet-Lite0 (ImageNet, Apache-2.0)"] * bool(recipe.teacher.weight)
+    lessons += ["the frames' label maps"] * bool(recipe.semantic)
+    aside = f" The U-Net also learned to predict {' and '.join(lessons)}; what for is not in the weights."
+    start = "that was not pre-trained"
+    if recipe.init is not None:
+        donor = Path(recipe.init)
+        start = f"that comes from `{(donor.parent if donor.name == 'weights' else donor).name}`"
     return [
         f"# {Path(recipe.out).name}",
         "",
-        f"System `{recipe.system}` on a small backbone that was not pre-trained: {size / 2e6:.1f} M parameters in"
+        f"System `{recipe.system}` on a small backbone {start}: {size / 2e6:.1f} M parameters in"
         f" float16 ({size / 1e6:.1f} MB).",
         "",
         f"* **Data**: the labelled training frames of NYU Depth v2: {counts['train']} for training, {counts['val']} for"
@@ -168,7 +191,7 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, root: Path) -> list[
         " at for this card and nothing else.",
         f"* **Training**: {opt.steps} steps of {opt.batch_size} at {recipe.data.size[1]} x {recipe.data.size[0]},"
         f" {seconds / 60:.0f} minutes on {recipe.threads} CPU thread{'s' if recipe.threads > 1 else ''} of a busy"
-        f" machine. The weights are a moving average over the steps.{teacher}",
+        f" machine. The weights are a moving average over the steps.{aside if lessons else ''}",
         f"* **One run, seed {opt.seed}**: the intervals below say how much depends on which rooms were held out, not"
         " how another seed would have come out.",
         f"* **Licence**: {manifest['licence']}.",
@@ -334,7 +357,9 @@ def _refer_results(
         "",
         "## No such object",
         "",
-        f"A referent counts as absent below a score of {predictor.manifest.threshold}, under which"
+        f"A pixel belongs to the mask above a probability of {predictor.manifest.mask_threshold}, the cut with the best"
+        " oIoU on the validation rooms."
+        f" A referent counts as absent below a score of {predictor.manifest.threshold}, under which"
         f" {FALSE_ABSTENTION:.0%} of true ones fall on the validation rooms. On the held-out rooms it calls"
         f" {100 * (1 - np.mean(found)):.0f} % of {len(found)} things that are there absent, and"
         f" {100 * (1 - np.mean(absent)):.0f} % of {len(absent)} that are not (classes without a labelled pixel in the"

@@ -27,7 +27,7 @@ from deixis.checkpoints.folder import (
 )
 from deixis.conditioning.describe import NYU_SCENES, TEMPLATES, class_words
 from deixis.data import nyuv2
-from deixis.errors import ModelError, UsageError
+from deixis.errors import DeixisError, ModelError, UsageError
 from deixis.io import write_text
 from deixis.registry import SYSTEMS
 from deixis.training.augment import Augmentation
@@ -102,8 +102,6 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
         raise UsageError(
             "backbone", f"cannot be built ({why})", "compare its sizes with recipes/evp_depth_mini.yaml"
         ) from error
-    if recipe.init is not None:
-        _start_from(model, Path(recipe.init))
     if recipe.bins is not None:
         bins: Any = model.bins
         bins.spread(*recipe.bins)
@@ -207,19 +205,31 @@ def _vocabulary(recipe: Recipe, folder: Path, *, begun: bool) -> CLIPTokenizer:
     """Made at the beginning of a run, and kept: another Python has other texts to make it from."""
     if begun:
         return read_tokenizer(folder)
-    if recipe.init is not None:
-        tokenizer = read_tokenizer(Path(recipe.init) / "tokenizer")
-        tokenizer.save_pretrained(folder)
-        return tokenizer
     shutil.rmtree(folder, ignore_errors=True)
+    if recipe.init is not None:
+        donor = Path(recipe.init)
+        if not (donor / MANIFEST).is_file():
+            raise UsageError(
+                f"init {donor}", "is not a weight folder", "pass one, or train what the recipe starts from first"
+            )
+        read_tokenizer(donor / "tokenizer")
+        try:
+            shutil.copytree(donor / "tokenizer", folder)
+        except OSError as error:
+            raise DeixisError(folder, f"cannot be written ({error.strerror})", "choose another out=DIR") from error
+        return read_tokenizer(folder)
     return train_tokenizer(corpus(Path(recipe.data.root)), recipe.vocabulary, folder)
 
 
 def _train(recipe: Recipe, out: Path, weights: Path, log: RunLog, *, begun: bool) -> None:
+    nyuv2.some_frames(recipe.data.root, "train")  # a wrong folder is told before anything is made from it
     tokenizer = _vocabulary(recipe, out / "tokenizer", begun=begun)
     model, manifest = build(recipe, tokenizer)
+    if recipe.init is not None and not begun:  # afterwards the checkpoint has it all
+        _start_from(model, Path(recipe.init))
     task = task_of(recipe, model, tokenizer)
     settings = {k: v for k, v in asdict(recipe.optimisation).items() if k != "batch_size"}
     trained = train(model, task, Schedule(**settings), out, log)
     state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
-    save_folder(weights, manifest, split(state), tokenizer)
+    # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.
+    save_folder(weights, manifest, split(state), out / "tokenizer")
