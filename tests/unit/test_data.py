@@ -53,7 +53,7 @@ def test_scene_types_are_on_one_side_or_cut_once():
         assert ("train" in sides) == (scene not in nyuv2.HELDOUT_SCENES | nyuv2.VAL_SCENES)
 
 
-def test_no_run_of_indices_is_on_two_sides(original):
+def test_no_run_of_indices_is_on_two_sides():
     # The indices that the data set has around each cut; a run without a gap may be one room.
     present = {
         "bookstore": [*range(91, 116)],
