@@ -1,7 +1,7 @@
-"""Run ``deixis train`` and kill it, again and again: ``python -m tests.recipes.killed < JOBS > STORIES``.
+"""Run ``deixis train`` and kill it, again and again: ``python -m tests.recipes.killed JOB``.
 
-A job is ``{"moments": [...], "recipe": path, "overrides": [...]}``; its story is what became of each attempt: minus the
-signal or the exit code. Each attempt is a process of its own that gets SIGKILL at its moment; the last is left alone.
+A job is ``{"moments": [...], "recipe": path, "overrides": [...]}``; what is printed became of each attempt: minus the
+signal, or the exit code. Each attempt is a process of its own that gets SIGKILL at its moment; the last is left alone.
 Processes are forked from this one, which has imported everything and computed nothing: importing would take longer
 than training.
 """
@@ -57,7 +57,7 @@ def attempt(arguments: list[str], due: Due) -> int:
     """Start ``deixis`` and kill it when due; minus the signal, or its exit code."""
     child = os.fork()
     if not child:
-        os.dup2(2, 1)  # stdout is for the stories
+        os.dup2(2, 1)  # stdout is for the story
         try:
             main(arguments)
         except SystemExit as end:
@@ -86,7 +86,4 @@ def story(job: dict[str, list[str]], rng: random.Random) -> list[int]:
 
 
 if __name__ == "__main__":
-    chance = random.Random(0)
-    for line in sys.stdin:
-        sys.stdout.write(json.dumps(story(json.loads(line), chance)) + "\n")
-        sys.stdout.flush()
+    sys.stdout.write(json.dumps(story(json.loads(sys.argv[1]), random.Random(0))) + "\n")

@@ -178,26 +178,27 @@ def test_a_lost_card_is_written_again(finished, data):
 # ------------------------------------------------------------------------------------------------------ kills
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_runs_end_with_the_same_bits(finished, data, tmp_path):
     # The last part of a name is on the card.
     folders = {name: tmp_path / "killed" / out.name for name, out in finished.items()}
     moments = {"depth": ["vocabulary", "any", "checkpoint"], "refer": ["any", "weights"]}
-    jobs = [
-        {"moments": moments[name], "recipe": str(RECIPES[name]), "overrides": overrides(name, data, out)}
-        for name, out in folders.items()
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.recipes.killed"],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        input="".join(json.dumps(job) + "\n" for job in jobs),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    stories = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [story[-1] for story in stories] == [0, 0], done.stderr
+    drivers = []
+    for name, out in folders.items():
+        job = {"moments": moments[name], "recipe": str(RECIPES[name]), "overrides": overrides(name, data, out)}
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "tests.recipes.killed", json.dumps(job)],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        drivers.append(driver)
+    said = [driver.communicate() for driver in drivers]
+    stories = [json.loads(out or "[1]") for out, _ in said]
+    assert [story[-1] for story in stories] == [0, 0], said
     assert sum(code == -9 for story in stories for code in story) >= 4, stories  # one moment may be missed
     for name, out in folders.items():
         assert rows(out) == rows(finished[name])

@@ -170,7 +170,7 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, root: Path) -> list[
     )
     lessons = ["the features of EfficientNet-Lite0 (ImageNet, Apache-2.0)"] * bool(recipe.teacher.weight)
     lessons += ["the frames' label maps"] * bool(recipe.semantic)
-    aside = f" The U-Net also learned to predict {' and '.join(lessons)}; what for is not in the weights."
+    aside = f" The U-Net also learned to predict {' and '.join(lessons)}; the heads that do are not in the weights."
     start = "that was not pre-trained"
     if recipe.init is not None:
         donor = Path(recipe.init)
