@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from PIL import Image
 from deixis import __version__
 from deixis.cli import app, main
 from deixis.cli.common import INTERRUPTED, NO_READER, field
-from deixis.io import printable
+from deixis.errors import DeixisError
+from deixis.io import check_out, printable
 from tests import awkward
 from tests.awkward import exif, photo
 
@@ -568,10 +570,22 @@ def test_outputs_that_cannot_be_written_are_found_first(run: Run, room: Path, co
     wrong(run(command, *arguments, "--out", "/dev/null/x"), "/dev/null/x: cannot be made")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_output_folder_without_permission(run: Run, room: Path) -> None:
-    Path("locked").mkdir(mode=0o500)
-    wrong(run("depth", room, "--out", "locked/deep"), "no permission")
+def test_output_folder_without_permission() -> None:
+    """What every command checks first; root, who may write anywhere, becomes an ordinary user for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        locked = Path(folder) / "locked"
+        Path(folder).chmod(0o755)
+        locked.mkdir(mode=0o500)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DeixisError, match="no permission") as caught:
+                check_out(locked / "deep")
+        finally:
+            if is_root:
+                os.seteuid(0)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_in_the_place_of_a_result(run: Run, room: Path, toy: Toy) -> None:
