@@ -662,7 +662,7 @@ def test_demo(run: Run) -> None:
         assert picture.width > 1500
         assert 0.6 < picture.height / picture.width < 1.2
     made = {path.name for path in Path("pictures").iterdir()}
-    assert {"bedroom.depth.npy", "bedroom.1.mask.png", "bedroom.1.answer.json", "bedroom.3.answer.png"} <= made
+    assert {"bedroom.depth.npy", "bedroom.1.mask.png", "bedroom.1.answer.json", "bedroom.2.answer.png"} <= made
 
 
 # ---------------------------------------------------------------------------------------------- usage
