@@ -90,7 +90,7 @@ def _run(arguments: list[str]) -> int:
 
 def _report_usage(error: Exception) -> None:
     """One line for a command line that the parser does not understand."""
-    message: str = error.format_message()  # type: ignore[attr-defined]
+    message: str = error.format_message()  # type: ignore[attr-defined]  # a usage error of the parser, whose class moves
     context = getattr(error, "ctx", None)
     path = "deixis" if context is None else context.command_path
     message = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
