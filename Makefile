@@ -5,11 +5,11 @@
 #   make setup PIP_FLAGS=                       show what pip does
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format parity clean distclean
+.PHONY: help setup demo test lint format parity minis clean distclean
 
 VENV := .venv
 PY := $(VENV)/bin/python
-EXTRAS := demo,dev,export,teacher
+EXTRAS := demo,dev,export,teacher,world
 PIP_FLAGS ?= -qq
 PYTEST_ARGS ?=
 PARITY_DIR ?= tests/parity/fixtures/evp
