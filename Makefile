@@ -82,6 +82,27 @@ parity: setup ## number by number against the published models (CASE=x.manifest.
 	done; \
 	exit $$failed
 
+# The chain of recipes/mini: each run goes on where it was interrupted, and is passed over once it is done.
+DATA ?=
+RUNS ?= runs/mini
+ROOMS ?= 4000
+ROADS ?= 1250
+QUICK_STEPS := optimisation.steps=20 optimisation.warmup=2 optimisation.eval_every=20 optimisation.batch_size=8
+minis: setup ## the small weights from nothing: DATA=NYUv2 folder, RUNS=folder, QUICK=1 for minutes instead of hours
+	@set -eu; \
+	rooms=$(ROOMS); roads=$(ROADS); quick=; \
+	if [ -n "$(QUICK)" ]; then rooms=60; roads=40; quick="$(QUICK_STEPS)"; fi; \
+	$(VENV)/bin/deixis world render $(RUNS)/world --kind rooms --frames $$rooms; \
+	$(VENV)/bin/deixis world render $(RUNS)/world --kind roads --frames $$roads --seed 100000; \
+	data="data.world=$(RUNS)/world$(if $(DATA), data.root=$(DATA))"; \
+	run() { recipe=$$1; shift; $(VENV)/bin/deixis train recipes/mini/$$recipe.yaml $$data $$quick "$$@"; }; \
+	run 1_vae out=$(RUNS)/1_vae; \
+	run 2_text out=$(RUNS)/2_text init=$(RUNS)/1_vae/weights; \
+	run 3_sd out=$(RUNS)/mini-sd init=$(RUNS)/2_text/weights; \
+	run 4_evp_depth out=$(RUNS)/evp-depth-mini init=$(RUNS)/mini-sd/weights; \
+	run 5_evp_refer out=$(RUNS)/evp-refer-mini init=$(RUNS)/mini-sd/weights; \
+	run 6_vpd_depth out=$(RUNS)/vpd-depth-mini init=$(RUNS)/mini-sd/weights
+
 clean: ## remove what was generated, but for .venv
 	rm -rf build dist demo-output .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

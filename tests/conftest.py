@@ -11,6 +11,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,3 +24,15 @@ def same_random_numbers() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 11 rooms and 11 roads at 48 x 36: of each, one to validate, one held out. Not to be changed."""
+    for name in ("embreex", "pyarrow", "pyoidn"):
+        pytest.importorskip(name)
+    from deixis.world.generate import Settings, render_shards
+
+    folder = tmp_path_factory.mktemp("world")
+    render_shards(folder, ("rooms", "roads"), 0, 11, Settings(48, 36, 1))
+    return folder

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Task = Literal["depth", "refer"]
+# A backbone answers nothing by itself: systems start from it, or share parts with it.
+BACKBONE: Literal["backbone"] = "backbone"
 Classes: TypeAlias = "tuple[type[nn.Module], type[Any]]"
 
 
@@ -92,8 +94,8 @@ class Weight:
     Attributes:
         name: what to pass to ``--model``.
         system: the method.
-        task: ``depth`` or ``refer``.
-        kind: kind of depth, None for masks.
+        task: ``depth``, ``refer``, or ``backbone``.
+        kind: kind of depth, None for masks and backbones.
         licence: of the weights.
         source: where they lie or come from.
         size_mb: size of the folder [MB]; None where it is not here.
@@ -103,7 +105,7 @@ class Weight:
 
     name: str
     system: str
-    task: Task
+    task: Task | Literal["backbone"]
     kind: DepthKind | None
     licence: str
     source: str
@@ -115,6 +117,9 @@ class Weight:
         """JSON-ready values."""
         return asdict(self)
 
+
+# Of everything trained by the recipes that ship with the project.
+MINI_LICENCE = "Apache-2.0; trained on NYU Depth v2 frames, which are for research use"
 
 # Published weights, which their authors host. None is fetched; ``deixis convert`` reads a downloaded file.
 _PUBLISHED = (
@@ -138,6 +143,7 @@ def weights() -> list[Weight]:
         ModelError: if a shipped folder is damaged.
     """
     found = [_shipped(manifest) for manifest in sorted(shipped_folder().glob("*/deixis.json"))]
+    found += [_backbone(index.parent) for index in sorted(shipped_folder().glob("*/model_index.json"))]
     for name, system_name, licence, source in _PUBLISHED:
         system = SYSTEMS[system_name]
         found.append(Weight(name, system.name, system.task, system.kind, licence, source, None, None, False))
@@ -148,7 +154,6 @@ def _shipped(manifest: Path) -> Weight:
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         system = SYSTEMS[content["system"]]
-        size = sum(file.stat().st_size for file in manifest.parent.rglob("*") if file.is_file())
         return Weight(
             name=manifest.parent.name,
             system=system.name,
@@ -156,12 +161,30 @@ def _shipped(manifest: Path) -> Weight:
             kind=system.kind,
             licence=content["licence"],
             source=str(manifest.parent),
-            size_mb=round(size / 1e6, 1),
+            size_mb=_megabytes(manifest.parent),
             sha256=content["sha256"],
             available=True,
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(manifest, f"is damaged ({error!r})", "install deixis again") from error
+
+
+def _backbone(folder: Path) -> Weight:
+    return Weight(
+        name=folder.name,
+        system="stable-diffusion",
+        task=BACKBONE,
+        kind=None,
+        licence=MINI_LICENCE,
+        source=str(folder),
+        size_mb=_megabytes(folder),
+        sha256=None,
+        available=True,
+    )
+
+
+def _megabytes(folder: Path) -> float:
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6, 1)
 
 
 def find(name: str | Path) -> Path:
@@ -175,6 +198,8 @@ def find(name: str | Path) -> Path:
     """
     known = {weight.name: weight for weight in weights()}
     weight = known.get(str(name))
+    if weight is not None and weight.task == BACKBONE:
+        raise ModelError(name, "is a backbone, which answers nothing by itself", f"use {_ready(known)}")
     if weight is not None and weight.available:
         return Path(weight.source)
     if not str(name).strip():
@@ -203,4 +228,4 @@ def find(name: str | Path) -> Path:
 
 
 def _ready(known: dict[str, Weight]) -> str:
-    return ", ".join(weight.name for weight in known.values() if weight.available)
+    return ", ".join(weight.name for weight in known.values() if weight.available and weight.task != BACKBONE)

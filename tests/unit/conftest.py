@@ -1,4 +1,4 @@
-"""Weight folders of toy networks, made once per run."""
+"""Weight folders of toy networks and tiny data sets, made once per run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import CLIPTokenizer
 
+from deixis.training.recipe import Data
+from deixis.training.store import Store, load_store
+from deixis.training.tokenizer import train_tokenizer
 from tests.folders import write_weights
+from tests.recipes import tiny_nyuv2
 
 KINDS: dict[str, dict[str, Any]] = {
     "evp-depth": {},
@@ -37,3 +42,23 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set in the layout of NYU Depth v2. Not to be changed."""
+    return tiny_nyuv2.write(tmp_path_factory.mktemp("nyuv2"), train=6, val=1, heldout=1)
+
+
+@pytest.fixture(scope="session")
+def stores(rooms: Path, world: Path) -> tuple[Store, Store]:
+    """Its photos and the tiny world at 36 x 48: training and validation."""
+    data = Data(root=str(rooms), world=str(world), stored=(36, 48), size=(32, 48))
+    return load_store(data, "train"), load_store(data, "val")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    """A vocabulary for tiny text towers."""
+    sentences = [f"the {name} on the left" for name in tiny_nyuv2.NAMES] + ["a photo of a room on the right"]
+    return train_tokenizer(sentences, 700, tmp_path_factory.mktemp("words"))

@@ -11,9 +11,25 @@ from omegaconf import OmegaConf
 from deixis.errors import UsageError
 from deixis.training.recipe import difference, read_recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-DEPTH, REFER = RECIPES / "evp_depth_mini.yaml", RECIPES / "evp_refer_mini.yaml"
+REPOSITORY = Path(__file__).parents[2]
+RECIPES = sorted((REPOSITORY / "recipes").rglob("*.yaml"))
+DEPTH = REPOSITORY / "tests" / "recipes" / "untrained_depth.yaml"
 ROOT = "data.root=somewhere"
+
+# What every recipe needs; the system is still open.
+LEAST = """\
+init: somewhere
+out: runs/least
+data: {root: somewhere, stored: [64, 80], size: [48, 64]}
+optimisation: {steps: 1, batch_size: 1, lr: 1, warmup: 0}
+"""
+
+
+@pytest.fixture
+def least(tmp_path) -> Path:
+    path = tmp_path / "least.yaml"
+    path.write_text(LEAST)
+    return path
 
 
 def complaint(path: Path, *overrides: str) -> str:
@@ -24,11 +40,22 @@ def complaint(path: Path, *overrides: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_is_valid_once_it_knows_where_the_data_is(path):
-    recipe = read_recipe(path, [ROOT])
-    assert recipe.data.root == "somewhere"
-    assert Path(recipe.out).name == path.stem.replace("_", "-")
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid_once_it_knows_where_things_are(path):
+    recipe = read_recipe(path, [ROOT, "data.world=elsewhere"])
+    assert (recipe.data.root, recipe.data.world) == ("somewhere", "elsewhere")
+    moved = read_recipe(path, [ROOT, "data.world=elsewhere", "init=there", "out=here"])
+    assert (moved.init, moved.out) == ("there", "here")
+
+
+def test_recipes_start_from_recipes_before_them():
+    outs: list[str] = []
+    for path in RECIPES:
+        recipe = read_recipe(path, [ROOT, "data.world=elsewhere"])
+        assert recipe.out not in outs
+        assert recipe.init is None or recipe.init.removesuffix("/weights") in outs
+        outs.append(recipe.out)
+    assert RECIPES
 
 
 def test_overrides_win_over_the_file():
@@ -45,7 +72,9 @@ def test_overrides_win_over_the_file():
         ("teacher.wieght=0", "teacher.wieght", "did you mean teacher.weight?"),
         ("colour=0.5", "colour", "known are system, config"),
         ("config.token=3", "config.token", "did you mean config.tokens?"),
-        ("backbone.uent={}", "backbone", "give vae, unet, text_encoder"),
+        ("data.wrold=x", "data.wrold", "did you mean data.world?"),
+        ("bf16=true", "bf16", "known are system, config"),
+        ("backbone.uent={}", "backbone.uent", "did you mean backbone.unet?"),
         ("backbone.unet.block_channels=[8]", "backbone.unet.block_channels", "unet.block_out_channels?"),
         ("backbone.text_encoder.hiden_size=8", "backbone.text_encoder.hiden_size", "text_encoder.hidden_size?"),
     ],
@@ -62,7 +91,7 @@ def test_unknown_keys_get_the_nearest_known_one(override, names, remedy):
         ("optimisation.steps=many", "optimisation.steps"),
         ("optimisation.steps=2.5", "optimisation.steps"),
         ("optimisation=3", "optimisation"),
-        ("bf16=perhaps", "bf16"),
+        ("threads=some", "threads"),
         ("data.size=large", "data.size"),
         ("data.size=[120]", "data.size"),
         ("data.size=[120,160,3]", "data.size"),
@@ -72,6 +101,16 @@ def test_unknown_keys_get_the_nearest_known_one(override, names, remedy):
         ("text_shares=[1,-0.5,0.5]", "text_shares"),
         ("text_shares=[1,1]", "text_shares"),
         ("text_shares=[1,.nan,1]", "text_shares"),
+        ("data.shares=[0,0,0]", "data.shares"),
+        ("data.shares=[1,1]", "data.shares"),
+        ("data.stored=[64]", "data.stored"),
+        ("text_levels=[1,1,1]", "text_levels"),
+        ("text_levels=[1,-1,1,1]", "text_levels"),
+        ("text_rate=1.5", "text_rate"),
+        ("clean=-1", "clean"),
+        ("crop=0", "crop"),
+        ("depth_share=2", "depth_share"),
+        ("kl=-1", "kl"),
         ("bins=[9,0.7]", "bins"),
         ("bins=[0,9]", "bins"),
         ("optimisation.steps=0", "optimisation.steps"),
@@ -100,6 +139,7 @@ def test_unknown_keys_get_the_nearest_known_one(override, names, remedy):
         ("backbone.vae.block_out_channels=[16,32,48]", "backbone.vae.block_out_channels"),
         ("backbone.vae.block_out_channels=wide", "backbone.vae.block_out_channels"),
         ("backbone.vae.block_out_channels=[16,30,96,128]", "backbone.vae.norm_num_groups"),
+        ("backbone.vae.norm_num_groups=0", "backbone.vae.norm_num_groups"),
         ("backbone.unet.norm_num_groups=10", "backbone.unet.norm_num_groups"),
         ("backbone.unet.norm_num_groups=0", "backbone.unet.norm_num_groups"),
         ("backbone.unet.down_block_types=[DownBlock2D]", "backbone.unet.down_block_types"),
@@ -116,26 +156,74 @@ def test_wrong_values_are_named(override, names):
 
 def test_groups_are_refused_with_both_numbers():
     line = complaint(DEPTH, ROOT, "backbone.unet.norm_num_groups=10")
-    assert re.search(r"is 10, which does not divide 48 in backbone\.unet\.block_out_channels", line)
+    assert re.search(r"is 10, which does not divide 8 in backbone\.unet\.block_out_channels", line)
 
 
 @pytest.mark.parametrize(
-    ("path", "override", "part"),
+    ("override", "part"),
     [
-        (DEPTH, "system=evp-dept", "did you mean evp-depth?"),
-        (DEPTH, "system=zoe", "known are evp-depth"),
-        (DEPTH, "system=evp-refer", "config.max_depth: is not a switch of evp-refer"),
-        (DEPTH, "config.aggregate=d", "config.text=id and config.aggregate=i"),
-        (REFER, "bins=[0.7,9]", "has no metric bins"),
-        (DEPTH, "config.bins=false", "has no metric bins"),
+        ("system=evp-dept", "did you mean evp-depth?"),
+        ("system=autoencoders", "did you mean autoencoder?"),
+        ("system=zoe", "known are evp-depth"),
+        ("system=evp-refer", "config.max_depth: is not a switch of evp-refer"),
+        ("system=contrast", "leave it out: contrast has no switches"),
+        ("config.aggregate=v", "config.aggregate: is v"),
+        ("config.text=cd", "use v or vd with config.text=cd"),
+        ("text_shares=[1,1,1]", "config.clip_frozen: is false; use true"),
+        ("config.bins=false", "has no metric bins"),
     ],
 )
-def test_systems_and_switches_that_do_not_go_together(path, override, part):
-    assert part in complaint(path, ROOT, override)
+def test_systems_and_switches_that_do_not_go_together(override, part):
+    assert part in complaint(DEPTH, ROOT, override)
+
+
+def test_the_mean_of_the_captions_is_for_a_text_tower_that_does_not_learn():
+    assert read_recipe(DEPTH, [ROOT, "text_shares=[1,1,1]", "config.clip_frozen=true"]).text_shares[1] == 1
+
+
+@pytest.mark.parametrize("system", ["autoencoder", "contrast", "text-to-image", "evp-refer", "vpd-depth", "vpd-refer"])
+def test_every_system_has_a_recipe(least, system):
+    assert read_recipe(least, [f"system={system}"]).init == "somewhere"
+    assert "add init=DIR" in complaint(least, f"system={system}", "init=null")
+    assert "has no metric bins" in complaint(least, "system=evp-refer", "bins=[0.7,9]")
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("crop=60", "crop"),
+        ("crop=72", "crop"),
+        ("data.stored=[60,80]", "crop"),  # without a crop, all of the height
+        ("data.stored=[32,80]", "data.stored"),
+        ("config.tokens=3", "config"),
+    ],
+)
+def test_crops_become_whole_latents(least, override, names):
+    assert read_recipe(least, ["system=autoencoder", "crop=32"]).crop == 32
+    assert complaint(least, "system=autoencoder", override).startswith(f"{names}: ")
+
+
+@pytest.mark.parametrize(
+    ("part", "sizes", "names"),
+    [
+        (
+            "vae",
+            "block_out_channels: [8, 8, 8, 9], down_block_types: [A, A, A, A], up_block_types: [A, A, A, A]",
+            "backbone.vae.norm_num_groups",
+        ),
+        ("unet", "block_out_channels: [8, 8]", "backbone.unet.block_out_channels"),
+        ("text_encoder", "num_attention_heads: 7", "backbone.text_encoder.num_attention_heads"),
+    ],
+)
+def test_parts_are_checked_one_by_one(tmp_path, part, sizes, names):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{LEAST}system: contrast\nbackbone: {{{part}: {{{sizes}}}}}\n")
+    assert complaint(path).startswith(f"{names}: ")
 
 
 def test_open_values_are_listed():
     assert re.search(r"leaves data\.root open; add data\.root=VALUE", complaint(DEPTH))
+    assert read_recipe(DEPTH, ["data.root=null", "data.world=somewhere"]).data.root is None
 
 
 @pytest.mark.parametrize(
@@ -176,7 +264,16 @@ def stored(tmp_path: Path, *overrides: str) -> Path:
 
 @pytest.mark.parametrize(
     "override",
-    ["out=elsewhere", "data.root=moved", "threads=2", "optimisation.save_every=7", "optimisation.eval_every=7"],
+    [
+        "out=elsewhere",
+        "data.root=moved",
+        "data.world=moved",
+        "init=moved",
+        "device=cuda",
+        "threads=2",
+        "optimisation.save_every=7",
+        "optimisation.eval_every=7",
+    ],
 )
 def test_what_may_change_between_two_starts_of_a_run(tmp_path, override):
     assert difference(read_recipe(DEPTH, [ROOT, override]), stored(tmp_path)) is None
@@ -187,8 +284,10 @@ def test_what_may_change_between_two_starts_of_a_run(tmp_path, override):
     [
         ("optimisation.lr=0.5", "optimisation.lr 0.0015, not 0.5"),
         ("data.size=[64,64]", "data.size [96, 128], not [64, 64]"),
+        ("data.stored=[64,64]", "data.stored [72, 96], not [64, 64]"),
+        ("data.shares=[1,0,0]", "data.shares [1.0, 1.0, 1.0], not [1.0, 0.0, 0.0]"),
         ("bins=[1,9]", "bins [0.7, 9.0], not [1.0, 9.0]"),
-        ("config.tokens=8", "config.tokens 24, not 8"),
+        ("config.tokens=8", "config.tokens 12, not 8"),
         ("config.imafr=true", "config.imafr not set, not True"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import resource
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +20,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deixis.data import nyuv2
-from deixis.errors import CheckpointError, DeixisError, UsageError
+from deixis.conditioning.describe import aggregate, class_description, encoder
+from deixis.conditioning.text import TextTower, tokenize
+from deixis.errors import CheckpointError, DeixisError, InputError, UsageError
 from deixis.training import loop
 from deixis.training.augment import Augmentation, Warp, draw_warp, jitter_colour
-from deixis.training.card import Comparison
 from deixis.training.checkpoint import load_state, save_state
+from deixis.training.depth import NON_METRIC_LEVELS, DepthTask, evaluate_depth
 from deixis.training.log import RunLog
 from deixis.training.loop import NaNLossError, Schedule, train
-from deixis.training.nyuv2_depth import DepthTask, describe
-from deixis.training.nyuv2_refer import ReferTask, _dice, _reworded, mirror, plural
+from deixis.training.refer import ReferTask, _dice, _reworded, photo_pairs, world_pairs
 from deixis.training.run import corpus
+from deixis.training.store import Store
 from deixis.training.tokenizer import SMALLEST, train_tokenizer
+from deixis.world.words import flip
 from tests.recipes import tiny_nyuv2
+from tests.tiny import stable_diffusion
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -121,6 +126,41 @@ def test_outside_the_frame_the_border_repeats_and_depth_is_unknown():
     assert warp.image(ones).min() > 0.999
     assert (warp.depth(ones) == 0).any()
     assert (warp.labels(ones) == 0).equal(warp.depth(ones) == 0)
+
+
+@pytest.mark.parametrize("source", [(48, 96), (60, 64), (33, 44), (48, 64)])
+def test_a_window_of_another_aspect_stays_inside_and_is_not_stretched(source):
+    height, width = source
+    warp = draw_warp(Augmentation(flip=0.5, zoom=1.4, rotate_deg=0), 200, SIZE, generator(), source)
+    at = (warp.grid + 1) / 2 * torch.tensor([width, height]) - 0.5  # [B, H, W, 2] in pixels of the source
+    corners = at[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners >= -0.5 - 1e-3).all()
+    assert (corners <= torch.tensor([width, height]) - 0.5 + 1e-3).all()
+    right, down = at[:, 0, 1] - at[:, 0, 0], at[:, 1, 0] - at[:, 0, 0]
+    steps = min(height / SIZE[0], width / SIZE[1]) / warp.zoom  # the largest window of the output's aspect
+    torch.testing.assert_close(right.norm(dim=1), steps, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(down.norm(dim=1), steps, rtol=1e-3, atol=1e-4)
+    # It is moved about in all of the source.
+    reach = torch.tensor([width, height]) * 0.05
+    assert (at.amin(dim=(0, 1, 2)) < reach).all()
+    assert (at.amax(dim=(0, 1, 2)) > torch.tensor([width, height]) - 1 - reach).all()
+
+
+def test_a_turned_window_of_another_aspect_is_not_stretched():
+    warp = draw_warp(Augmentation(flip=0.5, zoom=1.4, rotate_deg=30), 32, SIZE, generator(), (48, 96))
+    at = (warp.grid + 1) / 2 * torch.tensor([96, 48]) - 0.5
+    right, down = at[:, 0, 1] - at[:, 0, 0], at[:, 1, 0] - at[:, 0, 0]
+    torch.testing.assert_close(right.norm(dim=1), 1 / warp.zoom, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(down.norm(dim=1), 1 / warp.zoom, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close((right * down).sum(dim=1), torch.zeros(32), rtol=0, atol=1e-3)
+
+
+def test_depth_in_a_window_of_another_aspect_is_divided_by_the_zoom():
+    warp = draw_warp(Augmentation(flip=0, zoom=1.5, rotate_deg=0), 16, SIZE, generator(), (48, 96))
+    assert warp.zoom.min() < 1.1 < 1.4 < warp.zoom.max()
+    depth = warp.depth(torch.full((16, 1, 48, 96), 3.0))
+    assert depth.shape == (16, 1, *SIZE)
+    torch.testing.assert_close(depth, (3.0 / warp.zoom).view(-1, 1, 1, 1).expand(-1, -1, *SIZE))
 
 
 def test_augmentation_is_a_function_of_its_generator_alone():
@@ -455,24 +495,6 @@ def test_the_same_corpus_gives_the_same_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "mirrored"),
-    [
-        ("the chair on the left", "the chair on the right"),
-        ("left of the right lamp", "right of the left lamp"),
-        ("the nightstand", "the nightstand"),
-        ("the bright copyright", "the bright copyright"),
-    ],
-)
-def test_mirrored_pictures_have_mirrored_words(words, mirrored):
-    assert mirror(words) == mirrored
-    assert mirror(mirrored) == words
-
-
-def test_plurals():
-    assert [plural(name) for name in ("chair", "box", "blinds", "couch")] == ["chairs", "boxes", "blinds", "couches"]
-
-
-@pytest.mark.parametrize(
     ("words", "category", "draw", "prefix", "expected"),
     [
         ("the sofa", "sofa", 0.1, 0.0, "the couch"),
@@ -492,76 +514,177 @@ def test_other_words_for_the_same(words, category, draw, prefix, expected):
 # --------------------------------------------------------------------------------------------------- tasks
 
 
-@pytest.fixture(scope="module")
-def rooms(tmp_path_factory) -> Path:
-    return tiny_nyuv2.write(tmp_path_factory.mktemp("nyuv2"), train=6, val=1, heldout=1)
+STILL = Augmentation(flip=0, zoom=1, rotate_deg=0, colour=0, grey=0)
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return train_tokenizer([f"the {name}" for name in tiny_nyuv2.NAMES], 700, tmp_path_factory.mktemp("words"))
+class Told(nn.Module):
+    """Nothing but a text tower, frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tower = stable_diffusion().text_encoder
+        assert tower is not None
+        tower.resize_token_embeddings(1000)  # for any tiny vocabulary
+        self.text_tower = TextTower(tower, frozen=True)
 
 
-def refer_task(rooms: Path, tokenizer: Any, shares: tuple[float, float, float], **changes: Any) -> ReferTask:
-    settings = {
-        "size": (48, 64),
-        "batch_size": 12,
-        "augmentation": Augmentation(flip=0, zoom=1, rotate_deg=0, colour=0, grey=0),
+def depth_task(stores: tuple[Store, Store], tokenizer: Any, **changes: Any) -> DepthTask:
+    settings: dict[str, Any] = {
+        "shares": (1.0, 1.0, 1.0),
+        "tokens": 24,
+        "picture": (32, 43),
+        "size": (32, 32),
+        "batch_size": 24,
+        "descriptions": "id",
+        "text_shares": (0.5, 0.2, 0.3),
+        "augmentation": Augmentation(),
+        "lambd": 0.5,
+        "max_depth": 20.0,
+        "distill": 0.0,
         **changes,
     }
-    return ReferTask(rooms, tokenizer, tokens=12, shares=shares, dice=1.0, bf16=False, distill=0.0, **settings)
+    return DepthTask(train=stores[0], val=stores[1], tokenizer=tokenizer, **settings)
+
+
+def refer_task(
+    stores: tuple[Store, Store], root: Path | None, tokenizer: Any, text_shares: tuple[float, float, float], **more: Any
+) -> ReferTask:
+    settings: dict[str, Any] = {
+        "shares": (1.0, 0.0, 0.0),
+        "tokens": 16,
+        "size": (48, 64),
+        "batch_size": 12,
+        "augmentation": STILL,
+        "dice": 1.0,
+        "distill": 0.0,
+        **more,
+    }
+    return ReferTask(
+        train=stores[0], val=stores[1], root=root, tokenizer=tokenizer, text_shares=text_shares, **settings
+    )
 
 
 def said(tokenizer: Any, ids: Tensor) -> list[str]:
     return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
 
 
-def test_depth_batches_are_functions_of_their_generator(rooms, tokenizer):
-    task = DepthTask(rooms, tokenizer, 16, (48, 64), 8, (0.5, 0.2, 0.3), Augmentation(), 0.5, False, 0.0)
+def test_depth_batches_are_functions_of_their_generator(stores, tokenizer):
+    task = depth_task(stores, tokenizer)
     a = task.batch(generator(1))
     torch.rand(3)
     b, c = task.batch(generator(1)), task.batch(generator(2))
     assert all(a[key].equal(b[key]) for key in a)
     assert not a["image"].equal(c["image"])
-    assert a["image"].shape == (8, 3, 48, 64)
-    assert a["depth"].shape == (8, 1, 48, 64)
-    assert task.data == nyuv2.fingerprint(nyuv2.frames(rooms, "train"))
+    assert a["image"].shape == (24, 3, 32, 32)
+    assert a["depth"].shape == (24, 1, 32, 32)
+    assert a["ids"].shape == (24, 24)
+    assert task.data == stores[0].fingerprint
 
 
-def test_depth_texts_come_in_their_shares(rooms, tokenizer):
-    def words(shares: tuple[float, float, float]) -> set[str]:
-        task = DepthTask(rooms, tokenizer, 24, (48, 64), 20, shares, Augmentation(), 0.5, False, 0.0)
-        return set(said(tokenizer, task.batch(generator())["ids"]))
-
-    assert words((0, 0, 1)) == {""}
-    assert words((0, 1, 0)) == {"a photo of a basement"}
-    assert all(text.startswith("a photo of a basement") for text in words((1, 0, 0)))
+def test_what_is_too_far_teaches_nothing(stores, tokenizer):
+    near = depth_task(stores, tokenizer, max_depth=4.0).batch(generator())["depth"]
+    far = depth_task(stores, tokenizer, max_depth=1000.0).batch(generator())["depth"]
+    assert far.max() > 20
+    assert near.max() <= 4
+    assert near.equal(torch.where(far <= 4, far, 0.0))
 
 
-def test_descriptions_name_what_is_visible(rooms):
-    one = nyuv2.frames(rooms, "train")[0]
-    full, scene, nothing = describe(one, nyuv2.class_names(rooms))
-    assert (scene, nothing) == ("a photo of a basement", "")
-    seen = {name for name, _, _ in nyuv2.visible(one.read_labels(), tiny_nyuv2.NAMES)} & set(tiny_nyuv2.THINGS)
-    assert seen
-    assert all(name in full for name in seen)
+def test_depth_texts_come_in_their_shares(stores, tokenizer):
+    def kinds(shares: tuple[float, float, float]) -> tuple[set[int], set[str]]:
+        batch = depth_task(stores, tokenizer, text_shares=shares).batch(generator())
+        return set(batch["kind"].tolist()), set(said(tokenizer, batch["ids"]))
+
+    assert kinds((0.0, 0.0, 1.0)) == ({2}, {""})
+    assert kinds((0.0, 1.0, 0.0)) == ({1}, {""})
+    kind, words = kinds((1.0, 0.0, 0.0))
+    assert kind == {0}
+    assert "" not in words
 
 
-def test_absent_things_have_an_empty_mask_and_are_not_in_the_picture(rooms, tokenizer):
-    task = refer_task(rooms, tokenizer, (0, 0, 1))
-    for absent, one in zip(task.absent, nyuv2.frames(rooms, "train"), strict=True):
-        shown = {tiny_nyuv2.NAMES[i - 1] for i in np.unique(one.read_labels()) if i}
-        assert not shown & set(absent)
+def test_depth_captions_are_of_the_picture_mirrored_like_it_and_without_distances(stores, tokenizer):
+    still = Augmentation(flip=0.5, zoom=1, rotate_deg=0, colour=0, grey=0)
+    task = depth_task(
+        stores,
+        tokenizer,
+        text_shares=(1.0, 0.0, 0.0),
+        augmentation=still,
+        size=(36, 48),
+        picture=(36, 48),
+        batch_size=64,
+    )
     batch = task.batch(generator())
-    with_absent = sum(map(bool, task.absent))
-    assert with_absent
-    empty = ~batch["mask"].flatten(1).any(dim=1)
-    assert empty.any()
+    train = stores[0]
+    images = train.images.float() / 255
+    mirrored = 0
+    for image, ids in zip(batch["image"], batch["ids"], strict=True):
+        straight, turned = ((one - image).abs().amax(dim=(1, 2, 3)) for one in (images, images.flip(-1)))
+        flipped = bool(turned.min() < straight.min())
+        row = int((turned if flipped else straight).argmin())
+        captions = [text for level in train.captions[row][:NON_METRIC_LEVELS] for text in level]
+        captions = [flip(text) if flipped else text for text in captions]
+        read = tokenizer(captions, truncation=True, max_length=24, padding="max_length")["input_ids"]
+        assert ids.tolist() in read
+        mirrored += flipped
+    assert 16 < mirrored < 48
 
 
-def test_expressions_go_with_their_masks_through_a_flip(rooms, tokenizer):
+def test_texts_of_depth_are_captions_the_mean_or_nothing(stores, tokenizer):
+    task, model = depth_task(stores, tokenizer), Told()
+    batch = task.batch(generator())
+    text, kind = task.text(model, batch), batch["kind"]
+    assert text.shape == (24, 24, 48)
+    encode = encoder(model.text_tower, tokenizer, 24)
+    captions = [level[0] for levels in stores[0].captions for level in levels[:NON_METRIC_LEVELS]]
+    torch.testing.assert_close(text[kind == 1], aggregate(captions, encode).expand(int((kind == 1).sum()), -1, -1))
+    torch.testing.assert_close(text[kind == 0], model.text_tower(batch["ids"][kind == 0]))
+    torch.testing.assert_close(text[kind == 2], encode([""]).expand(int((kind == 2).sum()), -1, -1))
+
+
+def test_class_descriptions_are_of_the_place(stores, tokenizer):
+    task, model = depth_task(stores, tokenizer, descriptions="cd"), Told()
+    batch = task.batch(generator())
+    text, kind = task.text(model, batch), batch["kind"]
+    assert text.shape == (24, 1, 48)
+    encode = encoder(model.text_tower, tokenizer, 24)
+    of_place = {name: class_description(name, encode) for name in set(stores[0].places)}
+    for one, place in zip(text[kind == 0], batch["place"][kind == 0].tolist(), strict=True):
+        torch.testing.assert_close(one[None], of_place[task.place_names[place]])
+    mean = torch.cat([of_place[name] for name in stores[0].places]).mean(dim=0)
+    torch.testing.assert_close(text[kind == 1], mean.expand(int((kind == 1).sum()), -1, -1))
+    torch.testing.assert_close(text[kind == 2][:1], encode([""], pooled=True))
+
+
+def test_depth_is_measured_where_it_is_known_and_near_enough(stores):
+    val = stores[1]
+    rows = torch.arange(len(val))
+
+    class Constant(nn.Module):
+        def forward(self, image: Tensor, text: Tensor) -> Tensor:
+            return torch.full_like(image[:, :1], 5.0)
+
+    found = evaluate_depth(Constant(), torch.zeros(1, 1, 4), val, rows, (32, 43), 10.0)
+    assert len(found) == len(val)
+    target = val.depths[0, 0].float()
+    known = target[(target > 1e-3) & (target <= 10)]
+    assert found[0]["abs_rel"] == pytest.approx(((5 - known).abs() / known).mean().item(), rel=1e-4)
+
+
+def test_absent_things_have_an_empty_mask_and_are_not_in_the_picture(stores, rooms, tokenizer):
+    (_, _, absent), _ = photo_pairs(stores[0], rooms)
+    assert absent
+    for pair in absent:
+        shown = {tiny_nyuv2.NAMES[i - 1] for i in stores[0].ids[pair.frame].unique().tolist() if i}
+        assert pair.category not in shown
+        assert pair.words == f"the {pair.category}"
+    batch = refer_task(stores, rooms, tokenizer, (0.0, 0.0, 1.0)).batch(generator())
+    assert not batch["mask"].any()
+
+
+def test_expressions_go_with_their_masks_through_a_flip(stores, rooms, tokenizer):
     """The mask of "on the left" lies left of that of "on the right", mirrored or not."""
-    task = refer_task(rooms, tokenizer, (1, 0, 0), batch_size=64, augmentation=Augmentation(0.5, 1, 0, 0, 0))
+    task = refer_task(
+        stores, rooms, tokenizer, (1.0, 0.0, 0.0), batch_size=64, augmentation=Augmentation(0.5, 1, 0, 0, 0)
+    )
     batch = task.batch(generator())
     centres: dict[str, list[float]] = {"left": [], "right": []}
     for words, mask in zip(said(tokenizer, batch["ids"]), batch["mask"], strict=True):
@@ -573,21 +696,72 @@ def test_expressions_go_with_their_masks_through_a_flip(rooms, tokenizer):
     assert np.mean(centres["left"]) < np.mean(centres["right"])
 
 
-def test_class_words_have_all_pixels_of_the_class(rooms, tokenizer):
-    task = refer_task(rooms, tokenizer, (0, 1, 0))
-    batch = task.batch(generator())
+def test_class_words_have_all_pixels_of_the_class(stores, rooms, tokenizer):
+    (_, classes, _), _ = photo_pairs(stores[0], rooms)
+    assert all((stores[0].ids[pair.frame] == pair.ids[0]).any() for pair in classes)
+    batch = refer_task(stores, rooms, tokenizer, (0.0, 1.0, 0.0)).batch(generator())
     assert batch["mask"].flatten(1).any(dim=1).all()
 
 
-def test_a_training_set_without_expressions_is_named(rooms, tokenizer, tmp_path):
-    import gzip
-    import shutil
+def test_refer_batches_are_functions_of_their_generator(stores, rooms, tokenizer):
+    task = refer_task(stores, rooms, tokenizer, (0.6, 0.2, 0.2), shares=(1.0, 1.0, 1.0), augmentation=Augmentation())
+    a, b, c = task.batch(generator(1)), task.batch(generator(1)), task.batch(generator(2))
+    assert all(a[key].equal(b[key]) for key in a)
+    assert not a["image"].equal(c["image"])
+    assert {key: tuple(value.shape) for key, value in a.items()} == {
+        "image": (12, 3, 48, 64),
+        "mask": (12, 48, 64),
+        "labels": (12, 1, 48, 64),
+        "ids": (12, 16),
+    }
+    assert task.data.startswith(f"{stores[0].fingerprint}, ")
 
+
+def test_things_of_the_world_are_no_classes(stores, rooms, tokenizer):
+    task = refer_task(stores, rooms, tokenizer, (1.0, 0.0, 0.0), shares=(0.0, 1.0, 1.0))
+    batch = task.batch(generator())
+    assert batch["mask"].any()
+    assert not batch["labels"].any()
+    assert refer_task(stores, rooms, tokenizer, (1.0, 0.0, 0.0)).batch(generator())["labels"].any()
+
+
+def test_expressions_of_the_world(stores):
+    train = stores[0]
+    rows = train.rows("rooms")
+    there, classes, absent = world_pairs(train, rows)
+    assert not classes
+    assert len(there) + len(absent) == sum(len(train.expressions[row]) for row in rows.tolist())
+    assert {pair.frame for pair in there} <= set(rows.tolist())
+    assert all(pair.ids and not pair.category and pair.mask is None for pair in there)
+    assert all(not pair.ids for pair in absent)
+    # The smallest things may be lost at this size, most are not.
+    shown = [torch.isin(train.ids[pair.frame], torch.tensor(pair.ids, dtype=torch.int16)).any() for pair in there]
+    assert np.mean(shown) > 0.8
+    assert world_pairs(train, train.rows("nyuv2")) == ([], [], [])
+
+
+def test_masks_of_the_world_are_the_things_that_are_meant(stores, tokenizer):
+    task = refer_task(stores, None, tokenizer, (1.0, 0.0, 0.0), shares=(1.0, 1.0, 1.0), size=(36, 48))
+    batch = task.batch(generator())
+    train = stores[0]
+    for image, ids, mask in zip(batch["image"], batch["ids"], batch["mask"], strict=True):
+        row = int((train.images.float() / 255 - image).abs().amax(dim=(1, 2, 3)).argmin())
+        meant = [
+            torch.isin(train.ids[row], torch.tensor(targets, dtype=torch.int16))
+            for text, targets in train.expressions[row]
+            if targets and tokenize(tokenizer, [text], 16)[0].equal(ids)
+        ]
+        assert any(mask.equal(one) for one in meant)
+
+
+def test_a_training_set_without_expressions_is_named(stores, rooms, tokenizer, tmp_path):
     root = Path(shutil.copytree(rooms, tmp_path / "copy"))
     with gzip.open(root / "refer_train.json.gz", "wt") as file:
         file.write("[]")
-    with pytest.raises(DeixisError, match="no expression for its training frames"):
-        refer_task(root, tokenizer, (1, 0, 0))
+    with pytest.raises(InputError, match="has no expression for these frames"):
+        refer_task(stores, root, tokenizer, (1.0, 0.0, 0.0))
+    with pytest.raises(UsageError, match=r"data\.shares: leave no expression to learn from"):
+        refer_task(stores, None, tokenizer, (1.0, 0.0, 0.0), shares=(1.0, 0.0, 0.0))
 
 
 def test_dice_leaves_out_what_is_not_there():
@@ -600,29 +774,8 @@ def test_dice_leaves_out_what_is_not_there():
     assert _dice(-perfect, target).item() == pytest.approx(1, abs=0.05)
 
 
-def test_the_corpus_has_the_words_of_both_tasks(rooms):
-    text = " ".join(corpus(rooms))
-    assert all(word in text for word in ("chairs", "couch", "on the left", "living room", "farther away"))
-
-
-# ---------------------------------------------------------------------------------------------------- card
-
-
-@pytest.mark.parametrize(
-    ("by_room", "smaller_is_better", "verdict"),
-    [
-        ((-0.2, -0.1), True, "better"),
-        ((-0.2, -0.1), False, "worse"),
-        ((0.1, 0.2), True, "worse"),
-        ((0.1, 0.2), False, "better"),
-        ((-0.1, 0.2), True, "not clear"),
-        ((0.0, 0.2), False, "not clear"),
-    ],
-)
-def test_a_difference_counts_only_where_its_interval_is_clear_of_zero(by_room, smaller_is_better, verdict):
-    one = Comparison("AbsRel", "median map", 0.25, 0.3, by_room, (-1.0, 1.0), smaller_is_better)
-    assert one.verdict == verdict
-    low, high = by_room
-    assert one.row == (
-        f"| AbsRel | 0.250 | median map | 0.300 | {low:+.3f} to {high:+.3f} | -1.000 to +1.000 | {verdict} |"
-    )
+def test_the_corpus_has_the_words_of_all_tasks(stores):
+    text = " ".join(corpus(stores[0]))
+    assert all(word in text for word in ("chairs", "couch", "on the left", "living room", "farther", "pavement"))
+    assert stores[0].captions[0][2][0] in text
+    assert stores[0].expressions[-1][0][0] in text

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from deixis.backbones.weights import fill, name_some, read_safetensors
 from deixis.errors import ModelError
+from deixis.registry import shipped_folder
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer")
 TOKENIZER_FILES = (
@@ -91,13 +92,13 @@ class StableDiffusion:
 
     @classmethod
     def from_pretrained(cls, source: str | Path, config: Mapping[str, dict[str, Any]] | None = None) -> StableDiffusion:
-        """Load from a diffusers folder, a single ``.ckpt``/``.safetensors`` file, or a hub id.
+        """Load from a diffusers folder, a single ``.ckpt``/``.safetensors`` file, a shipped backbone, or a hub id.
 
         Weights are float32, and each must fit. A hub id (``owner/name``) is the only thing that may be downloaded,
         and only because it was named.
 
         Args:
-            source: path or hub id.
+            source: path, hub id, or the name of a backbone that comes with the package (``mini-sd``).
             config: sizes of a single file's parts; those of Stable Diffusion 1.x by default.
 
         Raises:
@@ -110,6 +111,9 @@ class StableDiffusion:
             return cls._from_folder(path)
         if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)) and path.suffix not in SUFFIXES:
             return cls._from_folder(_download(str(source)))
+        shipped = shipped_folder() / path.name
+        if path.name == str(source) and (shipped / "model_index.json").is_file():
+            return cls._from_folder(shipped)
         raise ModelError(source, "is not a file or folder here", "pass a diffusers folder, a single file or a hub id")
 
     @classmethod
@@ -121,13 +125,10 @@ class StableDiffusion:
                     f"has no '{part}' folder",
                     f"a diffusers Stable Diffusion folder holds {', '.join(PARTS)}",
                 )
-        text_encoder = empty_text_tower(folder / "text_encoder")
-        fill(text_encoder, read_text_tower(folder / "text_encoder", text_encoder), folder / "text_encoder", AGAIN)
-        restore_position_ids(text_encoder)
         return cls(
-            vae=_read_part(AutoencoderKL, folder / "vae"),
-            unet=_read_part(UNet2DConditionModel, folder / "unet"),
-            text_encoder=text_encoder,
+            vae=read_autoencoder(folder / "vae"),
+            unet=read_denoiser(folder / "unet"),
+            text_encoder=read_text_encoder(folder / "text_encoder"),
             tokenizer=read_tokenizer(folder / "tokenizer"),
         )
 
@@ -212,6 +213,36 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
     except Exception as error:  # the tokenizers library raises plain Exception
         raise ModelError(folder, f"is not a whole CLIP vocabulary ({_first_line(error)})", AGAIN) from error
     return tokenizer
+
+
+def read_autoencoder(folder: Path) -> AutoencoderKL:
+    """The image autoencoder of a diffusers folder.
+
+    Raises:
+        ModelError: if a file is missing, damaged or does not fit.
+    """
+    return cast(AutoencoderKL, _read_part(AutoencoderKL, folder))
+
+
+def read_denoiser(folder: Path) -> UNet2DConditionModel:
+    """The U-Net of a diffusers folder.
+
+    Raises:
+        ModelError: if a file is missing, damaged or does not fit.
+    """
+    return cast(UNet2DConditionModel, _read_part(UNet2DConditionModel, folder))
+
+
+def read_text_encoder(folder: Path) -> CLIPTextModel:
+    """The text tower of a diffusers folder.
+
+    Raises:
+        ModelError: if a file is missing, damaged or does not fit.
+    """
+    tower = empty_text_tower(folder)
+    fill(tower, read_text_tower(folder, tower), folder, AGAIN)
+    restore_position_ids(tower)
+    return tower
 
 
 def empty_text_tower(folder: Path) -> CLIPTextModel:

@@ -523,8 +523,9 @@ def revert(folder: Path, out: Path) -> int:
     """
     if out.exists():
         raise CheckpointError(out, "already exists", "choose another output file")
-    parts = {part: read_part(folder, part) for part in FILES}
-    tensors = own_memory(to_official(read_manifest(folder), parts, folder))
+    manifest = read_manifest(folder)
+    parts = {part: read_part(folder, part, manifest.shared) for part in FILES}
+    tensors = own_memory(to_official(manifest, parts, folder))
     partial = out.absolute().with_name(f".{out.name}.partial")
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,9 @@
     text_encoder/  config.json, model.safetensors       (where the system has a text tower)
     tokenizer/     vocab.json, merges.txt, ...          (where text can be given)
     head/    model.safetensors                          adapter, neck, decoder, stored text
+
+Parts that several systems have in common may lie once, in a backbone's folder beside theirs; ``deixis.json`` then
+names it under ``shared``.
 """
 
 from __future__ import annotations
@@ -35,8 +38,9 @@ from deixis.backbones.stable_diffusion import (
     restore_position_ids,
 )
 from deixis.backbones.weights import fill, read_safetensors
-from deixis.errors import CheckpointError, ModelError
-from deixis.registry import SYSTEMS
+from deixis.errors import CheckpointError, ModelError, UsageError
+from deixis.io import write_json
+from deixis.registry import SYSTEMS, shipped_folder
 
 MANIFEST = "deixis.json"
 FORMAT = 1
@@ -89,6 +93,7 @@ class Manifest:
         official: what the way back to an official checkpoint needs to know; empty where there was none.
         threshold: mean object probability at which a referent counts as found; masks only.
         mask_threshold: object probability above which a pixel belongs to the mask; 0.5 is the published argmax.
+        shared: part to the name of the folder that holds it, where it is not in the system's own.
     """
 
     system: str
@@ -100,6 +105,7 @@ class Manifest:
     official: dict[str, Any] = field(default_factory=dict)
     threshold: float = 0.0
     mask_threshold: float = 0.5
+    shared: dict[str, str] = field(default_factory=dict)
 
 
 def network(manifest: Manifest, backbone: StableDiffusion) -> nn.Module:
@@ -193,6 +199,7 @@ def save_folder(
             "licence": manifest.licence,
             "source": manifest.source,
             "official": manifest.official,
+            "shared": manifest.shared,
             "sha256": digest(partial),
         }
         _write_json(partial / MANIFEST, content)
@@ -269,11 +276,12 @@ def read_manifest(folder: Path) -> Manifest:
             official=dict(content["official"]),
             threshold=content["threshold"],
             mask_threshold=content["mask_threshold"],
+            shared=dict(content.get("shared", {})),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(path, f"is damaged ({error!r})", AGAIN) from error
     for part in CONFIGURED:
-        config = folder / part / "config.json"
+        config = _place(folder, part, manifest.shared) / part / "config.json"
         if part == "text_encoder" and not config.parent.is_dir():
             continue
         try:
@@ -283,14 +291,66 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def read_part(folder: Path, part: str) -> dict[str, Tensor]:
-    """Tensors of one part, empty if the folder does not have it.
+def _place(folder: Path, part: str, shared: Mapping[str, str]) -> Path:
+    """The folder a part lies in: the system's own, or that of the backbone it shares the part with."""
+    name = shared.get(part)
+    if name is None:
+        return folder
+    for beside in (folder.absolute().parent, shipped_folder()):
+        if Path(name).name == name and (beside / name / part).is_dir():
+            return beside / name
+    raise ModelError(folder, f"shares its {part} with '{name}', which is not here", f"copy '{name}' beside it")
+
+
+def read_part(folder: Path, part: str, shared: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+    """Tensors of one part, empty if neither the folder nor the one it shares the part with has it.
 
     Raises:
-        ModelError: if the file is damaged.
+        ModelError: if the file is damaged, or the folder it is shared with is not there.
     """
-    file = folder / FILES[part]
+    file = _place(folder, part, shared or {}) / FILES[part]
     return read_safetensors(file) if file.is_file() else {}
+
+
+def share_parts(folder: Path, backbone: Path) -> list[str]:
+    """Leave away what a weight folder and the backbone beside it have in common, to the bit.
+
+    Args:
+        folder: a weight folder; parts are deleted from it and named in its ``deixis.json``.
+        backbone: a diffusers folder with the same parent.
+
+    Returns:
+        the names of the parts.
+
+    Raises:
+        ModelError: if either is damaged.
+        UsageError: if they do not lie beside each other.
+    """
+    if folder.absolute().parent != backbone.absolute().parent:
+        raise UsageError(backbone, f"does not lie beside {folder}", "move one of them")
+    manifest = read_manifest(folder)
+    common = []
+    for part in ("vae", "unet", "text_encoder"):
+        own, other = read_part(folder, part), read_part(backbone, part)
+        wanted = {key: value for key, value in other.items() if not key.startswith(UNUSED.get(part, ("\0",)))}
+        if own and own.keys() == wanted.keys() and all(torch.equal(own[key], wanted[key]) for key in own):
+            common.append(part)
+    files = [file for file in (folder / "tokenizer").glob("*") if file.is_file()]
+    if files and all(
+        (backbone / "tokenizer" / file.name).is_file()
+        and (backbone / "tokenizer" / file.name).read_bytes() == file.read_bytes()
+        for file in files
+    ):
+        common.append("tokenizer")
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    content["shared"] = {**manifest.shared, **dict.fromkeys(common, backbone.name)}
+    # Named first, deleted then: an interruption leaves a folder that still loads.
+    write_json(folder / MANIFEST, content)
+    for part in common:
+        shutil.rmtree(folder / part)
+    content["sha256"] = digest(folder)
+    write_json(folder / MANIFEST, content)
+    return common
 
 
 def load_folder(folder: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer | None]:
@@ -302,15 +362,14 @@ def load_folder(folder: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer | None
         ModelError: if anything is missing, damaged, or does not fit, named key by key.
     """
     manifest = read_manifest(folder)
-    model = fill_parts(manifest, {part: read_part(folder, part) for part in FILES}, folder)
-    if not (folder / "tokenizer").is_dir():
+    model = fill_parts(manifest, {part: read_part(folder, part, manifest.shared) for part in FILES}, folder)
+    vocabulary = _place(folder, "tokenizer", manifest.shared) / "tokenizer"
+    if not vocabulary.is_dir():
         return model, manifest, None
-    tokenizer = read_tokenizer(folder / "tokenizer")
+    tokenizer = read_tokenizer(vocabulary)
     known = manifest.architecture.get("text_encoder", {}).get("vocab_size", len(tokenizer))
     if len(tokenizer) > known:
-        raise ModelError(
-            folder / "tokenizer", f"has {len(tokenizer)} words, the text tower knows {known}", "copy the right one"
-        )
+        raise ModelError(vocabulary, f"has {len(tokenizer)} words, the text tower knows {known}", "copy the right one")
     return model, manifest, tokenizer
 
 

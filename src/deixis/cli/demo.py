@@ -33,7 +33,7 @@ def demo(
 ) -> int:
     """Metres and masks for a real photograph of a bedroom, with the weights that come with the package."""
     check_out(out)
-    loaded = read_image(_photo())
+    loaded = read_image(photo())
 
     from deixis.ask import answer as answer_question
     from deixis.ask import describe
@@ -65,7 +65,13 @@ def demo(
     return OK
 
 
-def _photo() -> Path:
+def photo() -> Path:
+    """The photograph.
+
+    Raises:
+        UsageError: if its package is not installed.
+        InputError: if it is another file.
+    """
     try:
         path = Path(str(metadata.distribution(PACKAGE).locate_file(PHOTO)))
     except metadata.PackageNotFoundError as error:

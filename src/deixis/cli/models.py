@@ -7,7 +7,7 @@ import sys
 import textwrap
 
 from deixis.cli.common import OK, JsonOption, emit, put
-from deixis.registry import Weight, weights
+from deixis.registry import BACKBONE, Weight, weights
 
 
 def models(as_json: JsonOption = False) -> int:
@@ -40,6 +40,8 @@ def _paragraph(weight: Weight, columns: int) -> str:
 
 
 def _kind(weight: Weight) -> str:
+    if weight.task == BACKBONE:
+        return BACKBONE
     return "mask" if weight.kind is None else f"{weight.kind} depth"
 
 

@@ -59,22 +59,39 @@ class Warp:
         return self.labels(x) / self.zoom.view(-1, 1, 1, 1)
 
 
-def draw_warp(settings: Augmentation, n: int, size: tuple[int, int], generator: torch.Generator) -> Warp:
-    """A random flip, zoom, rotation and shift per sample, for output of ``size`` (height, width)."""
+def draw_warp(
+    settings: Augmentation,
+    n: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    source: tuple[int, int] | None = None,
+) -> Warp:
+    """A random flip, zoom, rotation and shift per sample.
+
+    Args:
+        settings: how far to go.
+        n: samples.
+        size: (height, width) of the output [px].
+        generator: of the draws.
+        source: (height, width) of what is sampled from [px]; where its aspect ratio is another one, the largest
+            window of the output's aspect ratio is moved about in it. The output's by default.
+    """
     height, width = size
+    aspect = width / height
     flipped = torch.rand(n, generator=generator) < settings.flip
     zoom = _uniform(generator, n, 1.0, settings.zoom)
     angle = torch.deg2rad(_uniform(generator, n, -settings.rotate_deg, settings.rotate_deg))
-    room = 1 - 1 / zoom
-    shift_x = _uniform(generator, n, -1, 1) * room
-    shift_y = _uniform(generator, n, -1, 1) * room
+    given = aspect if source is None else source[1] / source[0]
+    # Shares of the source's width and height that the window has before zooming.
+    across, down = min(1.0, aspect / given), min(1.0, given / aspect)
+    shift_x = _uniform(generator, n, -1, 1) * (1 - across / zoom)
+    shift_y = _uniform(generator, n, -1, 1) * (1 - down / zoom)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    aspect = width / height
     sign = torch.where(flipped, -1.0, 1.0)
     theta = torch.stack(
         [
-            torch.stack([cos * sign, -sin / aspect, shift_x], dim=1),
-            torch.stack([sin * sign * aspect, cos, shift_y], dim=1),
+            torch.stack([cos * sign * across, -sin / given * down, shift_x], dim=1),
+            torch.stack([sin * sign * given * across, cos * down, shift_y], dim=1),
         ],
         dim=1,
     )  # [B, 2, 3]

@@ -21,6 +21,9 @@ from deixis.training.tokenizer import SMALLEST
 if TYPE_CHECKING:
     from deixis.training.recipe import Recipe
 
+# Stages of pre-training, and the part that each adds to the folder it starts from.
+STAGES = {"autoencoder": "vae", "contrast": "text_encoder", "text-to-image": "unet"}
+
 # The stride of Stable Diffusion's latents, and the resolutions of its U-Net, on which VPD's and EVP's heads rely.
 RESOLUTIONS = 4
 PARTS: dict[str, Callable[..., object]] = {
@@ -42,10 +45,16 @@ def check(recipe: Recipe) -> None:
     Raises:
         UsageError: naming the key, its value and what it may be.
     """
-    if recipe.system not in SYSTEMS:
-        raise UsageError(f"system {recipe.system}", "is not known", nearest(recipe.system, list(SYSTEMS)))
+    known = [*SYSTEMS, *STAGES]
+    if recipe.system not in known:
+        raise UsageError(f"system {recipe.system}", "is not known", nearest(recipe.system, known))
     _check_numbers(recipe)
-    _check_config(recipe)
+    if recipe.system in SYSTEMS:
+        _check_config(recipe)
+    elif recipe.config:
+        _refuse("config", recipe.config, f"leave it out: {recipe.system} has no switches")
+    if recipe.system == "autoencoder":
+        _check_crop(recipe)
     _check_backbone(recipe)
 
 
@@ -57,6 +66,11 @@ def _check_numbers(recipe: Recipe) -> None:
     opt, augment = recipe.optimisation, recipe.augment
     for key, value, low, high in (
         ("vocabulary", recipe.vocabulary, SMALLEST, math.inf),
+        ("text_rate", recipe.text_rate, 0, 1),
+        ("clean", recipe.clean, 0, 1),
+        ("crop", 8 if recipe.crop is None else recipe.crop, 8, math.inf),
+        ("depth_share", recipe.depth_share, 0, 1),
+        ("kl", recipe.kl, 0, math.inf),
         ("dice", recipe.dice, 0, math.inf),
         ("semantic", recipe.semantic, 0, math.inf),
         ("lambd", recipe.lambd, 0, 1),
@@ -85,14 +99,32 @@ def _check_numbers(recipe: Recipe) -> None:
             _refuse(key, value, "choose a number above 0")
     # Lists of any length in a YAML file, whatever their annotation says.
     size: Sequence[int] = recipe.data.size
-    shares: Sequence[float] = recipe.text_shares
+    stored: Sequence[int] = recipe.data.stored
     bins: Sequence[float] | None = recipe.bins
-    if len(size) != 2 or min(size) < 1:
-        _refuse("data.size", list(size), "give height and width in pixels, for example [120,160]")
-    if len(shares) != 3 or not all(0 <= share < math.inf for share in shares) or not sum(shares) > 0:
-        _refuse("text_shares", list(shares), "give three shares of at least 0, not all 0, for example [0.4,0.2,0.4]")
+    for key, sides in (("data.size", size), ("data.stored", stored)):
+        if len(sides) != 2 or min(sides) < 1:
+            _refuse(key, list(sides), "give height and width in pixels, for example [120,160]")
+    groups: tuple[tuple[str, Sequence[float], int], ...] = (
+        ("text_shares", recipe.text_shares, 3),
+        ("data.shares", recipe.data.shares, 3),
+        ("text_levels", recipe.text_levels, 4),
+    )
+    for key, shares, count in groups:
+        if len(shares) != count or not all(0 <= share < math.inf for share in shares) or not sum(shares) > 0:
+            example = "[0.4,0.2,0.4]" if count == 3 else "[1,2,4,1]"
+            _refuse(key, list(shares), f"give {count} shares of at least 0, not all 0, for example {example}")
     if bins is not None and (len(bins) != 2 or not 0 < bins[0] < bins[1] < math.inf):
         _refuse("bins", list(bins), "give the nearest and the farthest depth in metres, for example [0.7,9]")
+
+
+def _check_crop(recipe: Recipe) -> None:
+    """Crops become whole latents, and are cut from stored frames that are no smaller than the pictures."""
+    height, width = recipe.data.stored
+    crop = recipe.crop or min(height, width)
+    if crop % 8 or crop > min(height, width):
+        _refuse("crop", crop, f"choose a multiple of 8 that fits into data.stored, {height} x {width}")
+    if height < recipe.data.size[0]:
+        _refuse("data.stored", [height, width], f"store at least the height of data.size, {recipe.data.size[0]}")
 
 
 def _check_config(recipe: Recipe) -> None:
@@ -116,15 +148,22 @@ def _check_config(recipe: Recipe) -> None:
     filters = switches.get("filters", (1, 1, 1))
     if len(filters) != 3 or min(filters) < 1:
         _refuse("config.filters", list(filters), "give the widths of three deconvolutions")
-    if system.task == "depth" and (switches.get("text"), switches.get("aggregate")) != ("id", "i"):
-        # The other ways need an embedding of the whole dataset or of classes, which no recipe makes yet.
-        raise UsageError(
-            f"system {system.name}",
-            "is not set to learn from a description of each image, the only text that recipes have",
-            "use evp-depth with config.text=id and config.aggregate=i",
-        )
+    if system.task == "depth":
+        _check_text(recipe, switches)
     if recipe.bins is not None and not switches.get("bins"):
         _refuse("bins", list(recipe.bins), f"leave it out: this {system.name} has no metric bins")
+
+
+def _check_text(recipe: Recipe, switches: Mapping[str, Any]) -> None:
+    """One vector for a description of the class, one for each token of a caption, and what is computed once stays."""
+    pooled = switches.get("aggregate", "v") in ("v", "vd")
+    if (switches.get("text", "cd") == "cd") != pooled:
+        _refuse(
+            "config.aggregate", switches["aggregate"], "use v or vd with config.text=cd, d or i with config.text=id"
+        )
+    if (pooled or recipe.text_shares[1]) and not switches.get("clip_frozen", True):
+        why = "class descriptions and mean embeddings are computed once"
+        _refuse("config.clip_frozen", "false", f"use true, or config.text=id without a share of the mean: {why}")
 
 
 def _switches(recipe: Recipe) -> dict[str, Any]:
@@ -137,35 +176,42 @@ def _switches(recipe: Recipe) -> dict[str, Any]:
 
 
 def _check_backbone(recipe: Recipe) -> None:
-    if set(recipe.backbone) != set(PARTS):
-        raise UsageError(
-            "backbone", f"has the keys {', '.join(recipe.backbone) or '(none)'}", f"give {', '.join(PARTS)}"
-        )
     given: dict[str, dict[str, Any]] = {}
-    for part, init in PARTS.items():
+    for part in recipe.backbone:
+        if part not in PARTS:
+            raise UsageError(f"backbone.{part}", "is no part of it", nearest(str(part), list(PARTS), "backbone."))
         if not isinstance(recipe.backbone[part], dict):
             _refuse(f"backbone.{part}", recipe.backbone[part], "give its sizes, as the other recipes do")
-        known = {name: p.default for name, p in inspect.signature(init).parameters.items() if name != "self"}
+        known = {name: p.default for name, p in inspect.signature(PARTS[part]).parameters.items() if name != "self"}
         for name in recipe.backbone[part]:
             if name not in known:
                 raise UsageError(
                     f"backbone.{part}.{name}", "is no size of it", nearest(str(name), list(known), f"backbone.{part}.")
                 )
         given[part] = {**known, **recipe.backbone[part]}
-    vae, unet, text = (partial(_positive, given[part], part) for part in PARTS)
+    if recipe.init is None and not recipe.backbone:
+        raise UsageError("backbone", "is empty, and there is no init to start from", "add init=DIR")
     for part in ("vae", "unet"):
-        _check_blocks(given[part], f"backbone.{part}")
+        if part in given:
+            _check_blocks(given[part], f"backbone.{part}")
     pairs = (
-        ("unet.in_channels", unet("in_channels"), "vae.latent_channels", vae("latent_channels")),
-        ("unet.cross_attention_dim", unet("cross_attention_dim"), "text_encoder.hidden_size", text("hidden_size")),
+        ("unet", "in_channels", "vae", "latent_channels"),
+        ("unet", "cross_attention_dim", "text_encoder", "hidden_size"),
     )
-    for one, value, other, wanted in pairs:
-        if value != wanted:
-            raise UsageError(f"backbone.{one}", f"is {value} and backbone.{other} {wanted}", "make them equal")
-    _divides(text("hidden_size"), text("num_attention_heads"), "backbone.text_encoder", "num_attention_heads")
-    tokens, longest = _switches(recipe)["tokens"], text("max_position_embeddings")
-    if tokens > longest:
-        _refuse("config.tokens", tokens, f"choose at most backbone.text_encoder.max_position_embeddings, {longest}")
+    for part, name, other, wanted in pairs:
+        if part in given and other in given:
+            one, two = _positive(given[part], part, name), _positive(given[other], other, wanted)
+            if one != two:
+                raise UsageError(
+                    f"backbone.{part}.{name}", f"is {one} and backbone.{other}.{wanted} {two}", "make them equal"
+                )
+    if "text_encoder" in given:
+        text = partial(_positive, given["text_encoder"], "text_encoder")
+        _divides(text("hidden_size"), text("num_attention_heads"), "backbone.text_encoder", "num_attention_heads")
+        longest = text("max_position_embeddings")
+        tokens = _switches(recipe).get("tokens", 1) if recipe.system in SYSTEMS else 1
+        if tokens > longest:
+            _refuse("config.tokens", tokens, f"choose at most backbone.text_encoder.max_position_embeddings, {longest}")
 
 
 def _check_blocks(sizes: Mapping[str, Any], key: str) -> None:

@@ -20,11 +20,17 @@ class Data:
     """Where the pictures are.
 
     Attributes:
-        root: folder of the dataset.
+        root: folder of NYU Depth v2's labelled training frames.
+        world: folder of world shards (``deixis world render``).
+        shares: how often a frame is a photo, a room, a road.
+        stored: (height, width) of the frames in memory [px].
         size: (height, width) of the training pictures [px].
     """
 
-    root: str = MISSING
+    root: str | None = None
+    world: str | None = None
+    shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    stored: tuple[int, int] = (132, 176)
     size: tuple[int, int] = MISSING
 
 
@@ -72,19 +78,26 @@ class Recipe:
     """One experiment.
 
     Attributes:
-        system: the method.
-        config: its switches.
-        backbone: sizes of an untrained backbone: ``vae``, ``unet``, ``text_encoder``.
+        system: the method, or a stage of pre-training (:data:`deixis.training.checks.STAGES`).
+        config: the method's switches.
+        backbone: sizes of the untrained parts: ``vae``, ``unet``, ``text_encoder``; those that ``init`` has are left
+            out.
         vocabulary: tokens of a tokenizer trained for an untrained backbone.
         bins: (nearest, farthest) metric bin before training [m]; for depth without pre-training.
-        text_shares: depth: how often the full caption, the scene alone and nothing are given; referring: how
+        text_shares: depth: how often a caption, the dataset's mean embedding and nothing are given; referring: how
             often an expression, a class word and an absent thing are asked for.
-        init: weight folder whose image encoder, U-Net, text tower and vocabulary the network starts from.
+        text_levels: pre-training: how often a caption of each level is taken, from a few words to distances.
+        text_rate: pre-training: how often there is a caption at all.
+        clean: text-to-image: share of samples that are all but clean, as perception reads the U-Net.
+        crop: autoencoder and depth: side of the square windows that are learned from [px]; null takes all.
+        depth_share: autoencoder: how often a crop is of a depth map.
+        kl: autoencoder: weight of the divergence.
+        init: diffusers folder whose parts the network starts from.
         semantic: weight of the label maps' loss of referring (:mod:`deixis.training.semantics`).
         dice: weight of the Dice loss of referring.
         lambd: of the SiLog loss of depth.
-        bf16: compute the forward pass in bfloat16 where that is safe.
         threads: CPU threads.
+        device: where to train: ``cpu``, ``cuda`` …
         out: folder of the run.
     """
 
@@ -94,12 +107,18 @@ class Recipe:
     vocabulary: int = 2000
     bins: tuple[float, float] | None = None
     text_shares: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    text_levels: tuple[float, float, float, float] = (1.0, 2.0, 4.0, 1.0)
+    text_rate: float = 0.9
+    clean: float = 0.0
+    crop: int | None = None
+    depth_share: float = 0.1
+    kl: float = 5e-4
     init: str | None = None
     semantic: float = 0.0
     dice: float = 0.0
     lambd: float = 0.5
-    bf16: bool = False
     threads: int = 2
+    device: str = "cpu"
     out: str = MISSING
     data: Data = field(default_factory=Data)
     teacher: Teacher = field(default_factory=Teacher)
@@ -111,7 +130,18 @@ class Recipe:
 SECTIONS = {"data": Data, "teacher": Teacher, "optimisation": Optimisation, "augment": Augment}
 
 # What may differ between two starts of one run: where things lie, how often it is looked at, and who computes.
-FREE = frozenset({"out", "data.root", "threads", "optimisation.save_every", "optimisation.eval_every"})
+FREE = frozenset(
+    {
+        "out",
+        "data.root",
+        "data.world",
+        "init",
+        "device",
+        "threads",
+        "optimisation.save_every",
+        "optimisation.eval_every",
+    }
+)
 
 
 def read_recipe(path: Path, overrides: list[str]) -> Recipe:
@@ -122,7 +152,7 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
             still open, or one that no network can be built or trained with.
     """
     if not path.is_file():
-        raise UsageError(path, "is not a recipe", "pass a YAML file, for example recipes/evp_depth_mini.yaml")
+        raise UsageError(path, "is not a recipe", "pass a YAML file, for example recipes/mini/1_vae.yaml")
     for override in overrides:
         if "=" not in override:
             raise UsageError(f"override '{override}'", "has no '='", "write key=value, for example data.root=DIR")
@@ -136,7 +166,9 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
             merged = OmegaConf.merge(merged, nested)
         except OmegaConfBaseException as error:
             raise UsageError(key, f"is {value} ({_first_line(error)})", "see the recipe's comments") from error
-    open_keys = sorted(OmegaConf.missing_keys(merged))
+    # Merging passes over ??? where there is a default, and so does not tell of it.
+    left = {key for key, value in _entries(given) if value == MISSING}
+    open_keys = sorted(OmegaConf.missing_keys(merged) | left)
     if open_keys:
         raise UsageError(path, f"leaves {', '.join(open_keys)} open", f"add {open_keys[0]}=VALUE to the command")
     recipe: Recipe = OmegaConf.to_object(merged)  # type: ignore[assignment]  # of the schema's class

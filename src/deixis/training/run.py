@@ -2,154 +2,67 @@
 
 from __future__ import annotations
 
+import os
 import pydoc_data.topics
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
-from deixis.backbones.stable_diffusion import StableDiffusion, read_tokenizer
+from deixis.backbones.stable_diffusion import (
+    TOKENIZER_FILES,
+    StableDiffusion,
+    read_autoencoder,
+    read_denoiser,
+    read_text_encoder,
+    read_tokenizer,
+)
 from deixis.checkpoints.folder import (
     MANIFEST,
     Manifest,
     Preprocessing,
     check_free,
-    load_folder,
     network,
     save_folder,
     split,
 )
 from deixis.conditioning.describe import NYU_SCENES, TEMPLATES, class_words
+from deixis.conditioning.text import TextTower
 from deixis.data import nyuv2
-from deixis.errors import DeixisError, ModelError, UsageError
-from deixis.io import write_text
-from deixis.registry import SYSTEMS
+from deixis.errors import DeixisError, UsageError
+from deixis.io import write_json, write_text
+from deixis.registry import MINI_LICENCE, SYSTEMS
 from deixis.training.augment import Augmentation
+from deixis.training.autoencoder import Autoencoder, AutoencoderTask, start_as_pooling
 from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
+from deixis.training.checks import STAGES
+from deixis.training.contrast import ContrastTask, TextSide
+from deixis.training.depth import DepthTask
 from deixis.training.distill import Distillation
 from deixis.training.log import Log, RunLog
-from deixis.training.loop import Schedule, train
-from deixis.training.nyuv2_depth import DepthTask
-from deixis.training.nyuv2_refer import SYNONYMS, ReferTask, plural
+from deixis.training.loop import Schedule, Task, train
 from deixis.training.recipe import Recipe, difference
+from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
+from deixis.training.store import Store, load_store
+from deixis.training.text_to_image import SCHEDULER, TextToImage, TextToImageTask
 from deixis.training.tokenizer import train_tokenizer
+from deixis.world import words
 
-
-def corpus(root: Path) -> list[str]:
-    """Text for a small vocabulary: class names, their synonyms, scenes, templates, and general English.
-
-    The general English is Python's own documentation, which every interpreter carries.
-    """
-    names = nyuv2.class_names(root)
-    things = [
-        *names,
-        *(plural(name) for name in names),
-        *(word for words in SYNONYMS.values() for word in words),
-    ]
-    scenes = [class_words(scene) for scene in NYU_SCENES]
-    places = [
-        "on the left",
-        "on the right",
-        "farther away",
-        "closer",
-        "nearest",
-        "in the middle",
-        "of a",
-        "with a",
-    ]
-    own = [*things, *scenes, *places, *(t.format(s) for t in TEMPLATES for s in scenes)]
-    return own * 20 + list(pydoc_data.topics.topics.values())
-
-
-def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest]:
-    """The untrained network of a recipe and its manifest.
-
-    Raises:
-        UsageError: if the libraries cannot build such a backbone.
-        ModelError: if the system cannot work with it.
-    """
-    architecture: dict[str, Any] = {
-        **recipe.backbone,
-        "text_encoder": {
-            **recipe.backbone["text_encoder"],
-            "vocab_size": len(tokenizer),
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
-    }
-    manifest = Manifest(
-        system=recipe.system,
-        config=dict(recipe.config),
-        preprocessing=Preprocessing(recipe.data.size, "fit"),
-        licence="Apache-2.0; trained on NYU Depth v2 frames, which are for research use",
-        architecture=architecture,
-        source=f"recipe for {recipe.system}, seed {recipe.optimisation.seed}",
-    )
-    torch.manual_seed(recipe.optimisation.seed)
-    try:
-        model = network(manifest, StableDiffusion.from_config(architecture, tokenizer))
-    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(
-            "backbone", f"cannot be built ({why})", "compare its sizes with recipes/evp_depth_mini.yaml"
-        ) from error
-    if recipe.bins is not None:
-        bins: Any = model.bins
-        bins.spread(*recipe.bins)
-    return model, manifest
-
-
-def _start_from(model: nn.Module, folder: Path) -> None:
-    """Take the backbone of another system's weights; every tensor of its parts must fit.
-
-    Raises:
-        ModelError: if the folder is damaged or its backbone is of other sizes.
-    """
-    donor, _, _ = load_folder(folder)
-    for part in ("image_encoder", "unet", "text_tower"):
-        try:
-            model.get_submodule(part).load_state_dict(donor.get_submodule(part).state_dict())
-        except (RuntimeError, AttributeError) as error:
-            why = next(iter(str(error).splitlines()), part)
-            raise ModelError(
-                folder, f"does not fit the recipe's {part} ({why})", "use weights of the same sizes"
-            ) from error
-
-
-def task_of(recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer) -> DepthTask | ReferTask:
-    """Data, loss and evaluation of a recipe."""
-    network_: Any = model
-    auxiliary: nn.Module = nn.Identity()
-    if recipe.teacher.weight:
-        auxiliary = Distillation(tuple(network_.unet.channels[:2]))
-    common: dict[str, Any] = {
-        "root": Path(recipe.data.root),
-        "tokenizer": tokenizer,
-        "tokens": network_.config.tokens,
-        "size": tuple(recipe.data.size),
-        "batch_size": recipe.optimisation.batch_size,
-        "augmentation": Augmentation(**asdict(recipe.augment)),
-        "bf16": recipe.bf16,
-        "distill": recipe.teacher.weight,
-        "auxiliary": auxiliary,
-    }
-    if SYSTEMS[recipe.system].task == "depth":
-        return DepthTask(text_shares=recipe.text_shares, lambd=recipe.lambd, **common)
-    semantics = None
-    if recipe.semantic:
-        semantics = Semantics(network_.unet.channels[0], len(nyuv2.class_names(Path(recipe.data.root))))
-    return ReferTask(
-        shares=recipe.text_shares, dice=recipe.dice, semantic=recipe.semantic, semantics=semantics, **common
-    )
+PIPELINE = "model_index.json"
+INIT_REMEDY = "train what the recipe starts from first, or pass init=DIR"
+# Latent values the autoencoder's scale is measured on.
+SCALE_PICTURES = 400
 
 
 def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
@@ -168,16 +81,32 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     """
     out = Path(recipe.out)
     weights = out / "weights"
+    _check_device(recipe.device)
     torch.set_num_threads(recipe.threads)
-    trained = (weights / MANIFEST).is_file()
+    done = weights / (PIPELINE if recipe.system in STAGES else MANIFEST)
+    trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()
     _claim(recipe, out, begun=begun)
     if not trained:
-        _train(recipe, out, weights, RunLog(out / "log.jsonl", log), begun=begun)
+        say("reading the data")
+        stores = load_store(recipe.data, "train"), load_store(recipe.data, "val")
+        history = RunLog(out / "log.jsonl", log)
+        if recipe.system in STAGES:
+            _pretrain(recipe, out, weights, stores, history, begun=begun)
+        else:
+            _finetune(recipe, out, weights, stores, history, begun=begun)
     if not (weights / CARD).is_file():
-        say("writing the card: numbers on the held-out scenes, a few minutes")
+        say("writing the card: numbers on held-out frames, a few minutes")
         write_card(recipe, weights, load_state(out / "state.pt")["seconds"])
     return weights
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError("device", f"is {device}, which torch cannot use here ({why})", "use cpu") from error
 
 
 def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
@@ -201,35 +130,304 @@ def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
     write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
 
 
-def _vocabulary(recipe: Recipe, folder: Path, *, begun: bool) -> CLIPTokenizer:
-    """Made at the beginning of a run, and kept: another Python has other texts to make it from."""
+def corpus(store: Store) -> list[str]:
+    """Text for a small vocabulary: the captions and expressions of the data, every word of the world, and English.
+
+    The general English is Python's own documentation, which every interpreter carries.
+    """
+    own = [sentence for levels in store.captions for level in levels for sentence in level]
+    own += [text for found in store.expressions for text, _ in found]
+    listed = sorted(words.vocabulary()) + [class_words(scene) for scene in NYU_SCENES]
+    listed += [template.format(class_words(scene)) for template in TEMPLATES for scene in NYU_SCENES]
+    return own[:: max(1, len(own) // 40_000)] + listed * 40 + list(pydoc_data.topics.topics.values()) * 3
+
+
+def _vocabulary(recipe: Recipe, folder: Path, store: Store, *, begun: bool) -> CLIPTokenizer:
+    """That of ``init`` where it has one, otherwise made; and kept: another Python has other texts to make it from."""
     if begun:
         return read_tokenizer(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    if recipe.init is not None:
-        donor = Path(recipe.init)
-        if not (donor / MANIFEST).is_file():
-            raise UsageError(
-                f"init {donor}", "is not a weight folder", "pass one, or train what the recipe starts from first"
-            )
-        read_tokenizer(donor / "tokenizer")
-        try:
-            shutil.copytree(donor / "tokenizer", folder)
-        except OSError as error:
-            raise DeixisError(folder, f"cannot be written ({error.strerror})", "choose another out=DIR") from error
+    if recipe.init is not None and (Path(recipe.init) / "tokenizer").is_dir():
+        _copy(Path(recipe.init) / "tokenizer", folder)
         return read_tokenizer(folder)
-    return train_tokenizer(corpus(Path(recipe.data.root)), recipe.vocabulary, folder)
+    return train_tokenizer(corpus(store), recipe.vocabulary, folder)
 
 
-def _train(recipe: Recipe, out: Path, weights: Path, log: RunLog, *, begun: bool) -> None:
-    nyuv2.some_frames(recipe.data.root, "train")  # a wrong folder is told before anything is made from it
-    tokenizer = _vocabulary(recipe, out / "tokenizer", begun=begun)
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copytree(source, target)
+    except OSError as error:
+        raise DeixisError(target, f"cannot be written ({error.strerror})", "choose another out=DIR") from error
+
+
+def _parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, nn.Module]:
+    """``vae``, ``text_encoder`` and ``unet``: from ``init`` those it has, untrained those that ``backbone`` has.
+
+    Raises:
+        UsageError: if ``init`` is no folder, or the libraries cannot build such a part.
+        ModelError: if a part of ``init`` is damaged.
+    """
+    parts: dict[str, nn.Module] = {}
+    torch.manual_seed(recipe.optimisation.seed)
+    try:
+        if "vae" in recipe.backbone:
+            vae = AutoencoderKL.from_config(recipe.backbone["vae"])
+            if vae.config.norm_num_groups == 4:
+                start_as_pooling(vae)
+            parts["vae"] = vae
+        if "text_encoder" in recipe.backbone and tokenizer is not None:
+            special = {
+                "vocab_size": len(tokenizer),
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+            }
+            parts["text_encoder"] = CLIPTextModel(
+                CLIPTextConfig.from_dict({**recipe.backbone["text_encoder"], **special})
+            )
+        if "unet" in recipe.backbone:
+            parts["unet"] = UNet2DConditionModel.from_config(recipe.backbone["unet"])
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError("backbone", f"cannot be built ({why})", "compare its sizes with recipes/mini/") from error
+    if recipe.init is not None:
+        folder = Path(recipe.init)
+        if not folder.is_dir():
+            raise UsageError(f"init {folder}", "is no folder", INIT_REMEDY)
+        readers = {"vae": read_autoencoder, "text_encoder": read_text_encoder, "unet": read_denoiser}
+        for part, read in readers.items():
+            if part not in parts and (folder / part).is_dir():
+                parts[part] = read(folder / part)
+    return parts
+
+
+def _wanted(parts: dict[str, nn.Module], names: tuple[str, ...], recipe: Recipe) -> None:
+    for name in names:
+        if name not in parts:
+            raise UsageError(recipe.system, f"has no {name} to start from", f"add backbone.{name} or {INIT_REMEDY}")
+
+
+def _settings(recipe: Recipe) -> Schedule:
+    return Schedule(**{k: v for k, v in asdict(recipe.optimisation).items() if k != "batch_size"})
+
+
+def _pretrain(
+    recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
+) -> None:
+    """A stage of pre-training; its folder holds the parts it started from and the one it adds."""
+    tokenizer = None
+    if recipe.system != "autoencoder":
+        tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
+    parts = _parts(recipe, tokenizer)
+    common: dict[str, Any] = {
+        "train": stores[0],
+        "val": stores[1],
+        "shares": tuple(recipe.data.shares),
+        "batch_size": recipe.optimisation.batch_size,
+    }
+    model: nn.Module
+    task: Task
+    if recipe.system == "autoencoder":
+        _wanted(parts, ("vae",), recipe)
+        model = Autoencoder(cast(AutoencoderKL, parts["vae"]))
+        task = AutoencoderTask(
+            crop=recipe.crop or min(stores[0].size),
+            depth_share=recipe.depth_share,
+            kl=recipe.kl,
+            size=(int(recipe.data.size[0]), int(recipe.data.size[1])),
+            **common,
+        )
+    else:
+        assert tokenizer is not None
+        _wanted(parts, ("text_encoder",), recipe)
+        tower = TextTower(cast(CLIPTextModel, parts["text_encoder"]), frozen=False)
+        common |= {
+            "tokenizer": tokenizer,
+            "tokens": tower.clip.config.max_position_embeddings,
+            "text_levels": tuple(recipe.text_levels),
+        }
+        if recipe.system == "contrast":
+            model, task = TextSide(tower), ContrastTask(**common)
+        else:
+            _wanted(parts, ("vae", "unet"), recipe)
+            unet = cast(UNet2DConditionModel, parts["unet"])
+            model = TextToImage(tower, unet)
+            task = TextToImageTask(
+                vae=cast(AutoencoderKL, parts["vae"]),
+                size=(int(recipe.data.size[0]), int(recipe.data.size[1])),
+                text_rate=recipe.text_rate,
+                clean=recipe.clean,
+                align=recipe.teacher.weight,
+                channels=unet.config.block_out_channels,
+                **common,
+            )
+    trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
+    if recipe.system == "autoencoder":
+        parts["vae"] = trained.vae.cpu()
+        _set_scale(cast(AutoencoderKL, parts["vae"]), stores[0])
+    else:
+        parts["text_encoder"] = trained.text_tower.clip.cpu()
+        if recipe.system == "text-to-image":
+            parts["unet"] = trained.unet.cpu()
+    save_backbone(weights, parts, out / "tokenizer" if tokenizer is not None else None)
+
+
+@torch.inference_mode()
+def _set_scale(vae: AutoencoderKL, store: Store) -> None:
+    """Scale the latents to a standard deviation of 1 over the training pictures, as Stable Diffusion does."""
+    step = max(1, len(store) // SCALE_PICTURES)
+    pictures = store.images[::step, :, :128]
+    means = [vae.encode(part.float() / 127.5 - 1).latent_dist.mean for part in pictures.split(32)]
+    vae.register_to_config(scaling_factor=round(1 / float(torch.cat(means).std()), 5))
+
+
+def save_backbone(folder: Path, parts: dict[str, nn.Module], tokenizer: Path | None) -> None:
+    """Write parts as a diffusers folder in half precision; it appears whole or not at all.
+
+    With all of them, ``model_index.json`` lets diffusers' own Stable Diffusion pipeline load it.
+
+    Raises:
+        CheckpointError: if ``folder`` is in the way.
+        DeixisError: if it cannot be written.
+    """
+    check_free(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
+    classes = {"vae": "AutoencoderKL", "unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"}
+    try:
+        disable_progress_bar()  # of transformers, for a file of two megabytes
+        for name, part in parts.items():
+            cast(Any, part).half().save_pretrained(partial / name)
+            index[name] = ["transformers" if name == "text_encoder" else "diffusers", classes[name]]
+        if tokenizer is not None:
+            (partial / "tokenizer").mkdir(parents=True)
+            for name in TOKENIZER_FILES:
+                if (tokenizer / name).is_file():
+                    shutil.copyfile(tokenizer / name, partial / "tokenizer" / name)
+            index["tokenizer"] = ["transformers", "CLIPTokenizer"]
+        if "unet" in parts:
+            write_json(partial / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **SCHEDULER})
+            index["scheduler"] = ["diffusers", "DDIMScheduler"]
+            index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+            index["requires_safety_checker"] = False
+        write_json(partial / PIPELINE, index)
+        if folder.is_dir():
+            folder.rmdir()
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DeixisError(folder, f"cannot be written ({why})", "free space on the disk and start it again") from error
+    finally:
+        enable_progress_bar()
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest]:
+    """The network of a recipe before training, and its manifest.
+
+    Raises:
+        UsageError: if the libraries cannot build such a backbone.
+        ModelError: if the system cannot work with it.
+    """
+    parts = _parts(recipe, tokenizer)
+    _wanted(parts, ("vae", "unet", "text_encoder"), recipe)
+    architecture = {name: _architecture(part) for name, part in parts.items()}
+    config = dict(recipe.config)
+    vae = cast(AutoencoderKL, parts["vae"])
+    if recipe.system.startswith("evp"):  # divided by what they were divided by when the U-Net was pre-trained
+        config.setdefault("std", 1 / vae.config.scaling_factor)
+    manifest = Manifest(
+        system=recipe.system,
+        config=config,
+        preprocessing=Preprocessing(
+            (int(recipe.data.size[0]), int(recipe.data.size[1])),
+            "stretch" if SYSTEMS[recipe.system].task == "refer" else "fit",
+        ),
+        licence=MINI_LICENCE,
+        architecture=architecture,
+        source=f"recipe for {recipe.system}, seed {recipe.optimisation.seed}",
+    )
+    backbone = StableDiffusion(
+        vae=vae,
+        unet=cast(UNet2DConditionModel, parts["unet"]),
+        text_encoder=cast(CLIPTextModel, parts["text_encoder"]),
+        tokenizer=tokenizer,
+    )
+    torch.manual_seed(recipe.optimisation.seed)
+    model = network(manifest, backbone)
+    if recipe.bins is not None:
+        bins: Any = model.bins
+        bins.spread(*recipe.bins)
+    return model, manifest
+
+
+def _architecture(part: nn.Module) -> dict[str, Any]:
+    """A part's configuration as it is written beside its weights."""
+    config: Any = part.config
+    return dict(config.to_dict()) if hasattr(config, "to_dict") else {**config}
+
+
+def task_of(
+    recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer, stores: tuple[Store, Store]
+) -> DepthTask | ReferTask:
+    """Data, loss and evaluation of a method's recipe."""
+    network_: Any = model
+    auxiliary: nn.Module = nn.Identity()
+    if recipe.teacher.weight:
+        auxiliary = Distillation(tuple(network_.unet.channels[:2]))
+    common: dict[str, Any] = {
+        "train": stores[0],
+        "val": stores[1],
+        "shares": tuple(recipe.data.shares),
+        "tokenizer": tokenizer,
+        "size": tuple(recipe.data.size),
+        "batch_size": recipe.optimisation.batch_size,
+        "augmentation": Augmentation(**asdict(recipe.augment)),
+        "distill": recipe.teacher.weight,
+        "auxiliary": auxiliary,
+    }
+    if SYSTEMS[recipe.system].task == "depth":
+        config: Any = network_.config
+        size = common["size"]
+        if recipe.crop is not None:
+            common["size"] = (recipe.crop, recipe.crop)
+        return DepthTask(
+            text_shares=recipe.text_shares,
+            lambd=recipe.lambd,
+            descriptions=getattr(config, "text", "cd"),
+            tokens=getattr(config, "tokens", tokenizer.model_max_length),
+            max_depth=config.max_depth,
+            picture=size,
+            **common,
+        )
+    semantics = Semantics(network_.unet.channels[0], nyuv2.CLASSES) if recipe.semantic else None
+    return ReferTask(
+        root=None if recipe.data.root is None else Path(recipe.data.root),
+        text_shares=recipe.text_shares,
+        tokens=network_.config.tokens,
+        dice=recipe.dice,
+        semantic=recipe.semantic,
+        semantics=semantics,
+        **common,
+    )
+
+
+def _finetune(
+    recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
+) -> None:
+    tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
     model, manifest = build(recipe, tokenizer)
-    if recipe.init is not None and not begun:  # afterwards the checkpoint has it all
-        _start_from(model, Path(recipe.init))
-    task = task_of(recipe, model, tokenizer)
-    settings = {k: v for k, v in asdict(recipe.optimisation).items() if k != "batch_size"}
-    trained = train(model, task, Schedule(**settings), out, log)
+    task = task_of(recipe, model, tokenizer, stores)
+    trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
+    trained.cpu()
+    if isinstance(task, DepthTask) and recipe.text_shares[1]:
+        # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
+        manifest.config["stored"] = ["aggregate:" + "+".join(_sources(recipe))]
+        trained.register_buffer("stored_text", task.fixed_text(trained)[0].cpu())
     state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
     # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.
     save_folder(weights, manifest, split(state), out / "tokenizer")
+
+
+def _sources(recipe: Recipe) -> list[str]:
+    return ["nyuv2"] * (recipe.data.root is not None) + ["world"] * (recipe.data.world is not None)

@@ -1,0 +1,274 @@
+"""Referring segmentation: template expressions and class words on photos, the world's own, and things not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from deixis.conditioning.text import tokenize
+from deixis.data import nyuv2, nyuv2_refer
+from deixis.errors import InputError, UsageError
+from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
+from deixis.training.augment import Augmentation, draw_warp, jitter_colour
+from deixis.training.distill import recorded, text_tower, unet
+from deixis.training.losses import mask_loss
+from deixis.training.store import SOURCES, STRUCTURE, Store, resized
+from deixis.world.words import flip, plural
+
+# Other words for the classes, so that a user's word is not met for the first time at inference.
+SYNONYMS = {
+    "sofa": ("couch",),
+    "television": ("tv", "screen"),
+    "refrigerator": ("fridge",),
+    "picture": ("painting", "photo", "poster"),
+    "floor mat": ("rug", "carpet", "mat"),
+    "night stand": ("nightstand", "bedside table"),
+    "bookshelf": ("bookcase", "shelf"),
+    "curtain": ("curtains", "drapes"),
+    "whiteboard": ("board",),
+    "lamp": ("light",),
+    "person": ("man", "woman"),
+    "bag": ("backpack",),
+    "dresser": ("chest of drawers",),
+    "cabinet": ("cupboard",),
+}
+# Validation expressions of each source that are looked at during a run.
+VALIDATED = 300
+PREFIXES = ("the {}", "the {}", "the {}", "{}", "a {}")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An expression and what it means in one frame.
+
+    Attributes:
+        frame: position in the store.
+        words: the expression.
+        category: class name, for other words; empty for the world's, which have been varied already.
+        mask: row of the stored masks; None where the frame's id map tells.
+        ids: labels or things of the id map that it means; none where nothing is meant.
+    """
+
+    frame: int
+    words: str
+    category: str
+    mask: int | None
+    ids: tuple[int, ...]
+
+
+@dataclass
+class ReferTask:
+    """Batches of pictures, expressions and masks for :func:`deixis.training.loop.train`.
+
+    Args:
+        train, val: the frames.
+        shares: of the sources.
+        root: NYU Depth v2, for its expressions; None without photos.
+        tokenizer: of the text tower.
+        tokens: text length.
+        size: (height, width) of the training pictures [px].
+        batch_size: pictures a step.
+        text_shares: how often a referring expression, a class word (photos) and an absent thing are asked for.
+        augmentation: how far pictures are changed.
+        dice: weight of the Dice loss beside the weighted cross entropy.
+        distill: weight of the teacher's loss.
+        auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
+        semantic: weight of the label maps' loss, on photos.
+        semantics: the :class:`~deixis.training.semantics.Semantics`, where ``semantic`` is not 0.
+
+    Attributes:
+        data: which frames there are, in a few letters.
+
+    Raises:
+        InputError: if an expression cannot be read, or a photo has none.
+    """
+
+    train: Store
+    val: Store
+    shares: tuple[float, float, float]
+    root: Path | None
+    tokenizer: CLIPTokenizer
+    tokens: int
+    size: tuple[int, int]
+    batch_size: int
+    text_shares: tuple[float, float, float]
+    augmentation: Augmentation
+    dice: float
+    distill: float
+    auxiliary: nn.Module = field(default_factory=nn.Identity)
+    semantic: float = 0.0
+    semantics: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        self.teacher = self.auxiliary
+        if self.semantics is not None:
+            self.auxiliary = nn.ModuleDict({"teacher": self.teacher, "semantics": self.semantics})
+        self.photo = self.train.source == SOURCES.index("nyuv2")
+        # Per source and kind (expression, class word, absent thing) its pairs.
+        self.pools: list[tuple[list[_Pair], ...]] = [
+            world_pairs(self.train, self.train.rows(source)) for source in SOURCES
+        ]
+        self.masks = torch.zeros(0, *self.train.size, dtype=torch.uint8)
+        if self.root is not None:
+            self.pools[0], self.masks = photo_pairs(self.train, self.root)
+        shares = [share if pool[0] else 0.0 for share, pool in zip(self.shares, self.pools, strict=True)]
+        if not sum(shares) > 0:
+            raise UsageError("data.shares", "leave no expression to learn from", "give a share to a source with some")
+        self.source_shares = torch.tensor(shares)
+        self.data = f"{self.train.fingerprint}, {sum(len(kind) for pool in self.pools for kind in pool)} expressions"
+
+    def batch(self, generator: torch.Generator) -> dict[str, Any]:
+        """``image`` [B, 3, H, W] in [0, 1], ``mask`` bool [B, H, W], ``labels`` [B, 1, H, W], ``ids`` [B, T]."""
+        n = self.batch_size
+        warp = draw_warp(self.augmentation, n, self.size, generator)
+        sources = torch.multinomial(self.source_shares, n, replacement=True, generator=generator).tolist()
+        kinds = torch.multinomial(torch.tensor(self.text_shares), n, replacement=True, generator=generator).tolist()
+        draws = torch.rand(n, 3, generator=generator).tolist()
+        rows, masks, told = [], [], []
+        for source, kind, (first, second, third), flipped in zip(
+            sources, kinds, draws, warp.flipped.tolist(), strict=True
+        ):
+            pool = self.pools[source][kind] or self.pools[source][0]
+            pair = pool[int(first * len(pool))]
+            expression = _reworded(pair.words, pair.category, second, third) if pair.category else pair.words
+            rows.append(pair.frame)
+            masks.append(self._mask(pair))
+            told.append(flip(expression) if flipped else expression)
+        image = warp.image(self.train.images[rows].float() / 255)
+        labels = torch.where(self.photo[rows].view(-1, 1, 1), self.train.ids[rows], 0)  # the world's are no classes
+        return {
+            "image": jitter_colour(image, self.augmentation, generator),
+            "mask": warp.labels(torch.stack(masks)[:, None].float())[:, 0] > 0.5,
+            "labels": warp.labels(labels[:, None].float()),
+            "ids": tokenize(self.tokenizer, told, self.tokens),
+        }
+
+    def _mask(self, pair: _Pair) -> Tensor:
+        if pair.mask is not None:
+            return self.masks[pair.mask]
+        return torch.isin(self.train.ids[pair.frame], torch.tensor(pair.ids, dtype=torch.int16)).to(torch.uint8)
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
+        with recorded(unet(model)) as features:
+            logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
+        loss = mask_loss(logits, batch["mask"]) + self.dice * _dice(logits, batch["mask"])
+        if self.distill:
+            loss = loss + self.distill * self.teacher(batch["image"], features[0])
+        if self.semantics is not None:
+            loss = loss + self.semantic * self.semantics(features[0][0], batch["labels"])
+        return loss
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Overall and mean IoU of validation expressions for things that are there, per source."""
+        pools = [world_pairs(self.val, self.val.rows(source)) for source in SOURCES]
+        masks = torch.zeros(0, *self.val.size, dtype=torch.uint8)
+        if self.root is not None:
+            pools[0], masks = photo_pairs(self.val, self.root)
+        found: dict[str, float] = {}
+        for source, pool in zip(SOURCES, pools, strict=True):
+            metrics = ReferMetrics(REFER_NATIVE)
+            pairs = pool[0][:: max(1, len(pool[0]) // VALIDATED)]
+            for pair in pairs:
+                rgb = self.val.images[pair.frame].permute(1, 2, 0).numpy()
+                probability = mask_probability(model, self.tokenizer, self.tokens, self.size, rgb, (pair.words,))[0]
+                ids = torch.tensor(pair.ids, dtype=torch.int16)
+                truth = masks[pair.mask] > 0 if pair.mask is not None else torch.isin(self.val.ids[pair.frame], ids)
+                metrics.update((probability.cpu() > 0.5).numpy(), truth.numpy())
+            if pairs:
+                values = metrics.compute()
+                found |= {f"val_{source}_{name}": values[name] for name in ("oiou", "miou")}
+        return found
+
+
+def world_pairs(store: Store, rows: Tensor) -> tuple[list[_Pair], ...]:
+    """Expressions of world frames, no class words, and those that mean nothing."""
+    there: list[_Pair] = []
+    absent: list[_Pair] = []
+    for row in rows.tolist():
+        for text, targets in store.expressions[row]:
+            (there if targets else absent).append(_Pair(row, text, "", None, targets))
+    return there, [], absent
+
+
+def photo_pairs(store: Store, root: Path) -> tuple[tuple[list[_Pair], ...], Tensor]:
+    """Expressions, class words and absent classes of a store's photos, and the masks of the first [M, h, w].
+
+    Raises:
+        InputError: if the expressions cannot be read, or there is none for these photos.
+    """
+    names = nyuv2.class_names(root)
+    photos = store.rows("nyuv2").tolist()
+    row_of = {store.numbers[row]: row for row in photos}
+    referred: list[_Pair] = []
+    masks: list[Tensor] = []
+    for thing in nyuv2_refer.objects(root):
+        if thing.frame in row_of:
+            row, mask = row_of[thing.frame], len(masks)
+            referred += [_Pair(row, text, thing.category, mask, ()) for text in thing.expressions]
+            masks.append(_nearest(torch.from_numpy(thing.mask().astype(np.uint8)), store.size))
+    if not masks:
+        raise InputError(root, "has no expression for these frames", "copy the dataset again")
+    asked = sorted({pair.category for pair in referred})
+    classes, absent = [], []
+    for row in photos:
+        labels = store.ids[row].numpy().astype(np.uint8)
+        for name, _, regions in nyuv2.visible(labels, names):
+            single = regions <= 1 or name in STRUCTURE
+            text = f"the {name}" if single else plural(name)
+            classes.append(_Pair(row, text, name, None, (names.index(name) + 1,)))
+        # What is certainly not in a frame: classes without a single labelled pixel.
+        present = {names[label - 1] for label in np.unique(labels).tolist() if label}
+        absent += [_Pair(row, f"the {name}", name, None, ()) for name in asked if name not in present]
+    return (referred, classes, absent), torch.stack(masks)
+
+
+@torch.inference_mode()
+def mask_probability(
+    model: nn.Module,
+    tokenizer: CLIPTokenizer,
+    tokens: int,
+    size: tuple[int, int],
+    rgb: np.ndarray[Any, np.dtype[np.uint8]],
+    expressions: tuple[str, ...],
+) -> Tensor:
+    """Object probability [N, H, W] of each expression in a photo uint8 [H, W, 3]."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    image = (resized(rgb, size)[None].float() / 255).expand(len(expressions), -1, -1, -1).to(device)
+    logits = model(image, text_tower(model)(tokenize(tokenizer, expressions, tokens).to(device)))
+    model.train(training)
+    margin = F.interpolate(logits[:, 1:] - logits[:, :1], size=rgb.shape[:2], mode="bilinear", align_corners=False)
+    return margin[:, 0].sigmoid()
+
+
+def _dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - soft Dice, averaged over the samples that have an object."""
+    present = target.flatten(1).any(dim=1)
+    if not present.any():
+        return logits.sum() * 0.0
+    p = logits.softmax(dim=1)[present, 1].flatten(1)
+    t = target[present].flatten(1).float()
+    return (1 - (2 * (p * t).sum(dim=1) + 1) / (p.sum(dim=1) + t.sum(dim=1) + 1)).mean()
+
+
+def _nearest(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(labels[None, None].float(), size=size, mode="nearest")[0, 0].to(torch.uint8)
+
+
+def _reworded(expression: str, category: str, draw: float, prefix: float) -> str:
+    """Sometimes another word for the class, sometimes another article."""
+    others = SYNONYMS.get(category, ())
+    if others and draw < 0.3:
+        expression = expression.replace(category, others[int(draw / 0.3 * len(others))])
+    if expression == f"the {expression.removeprefix('the ')}" and " on " not in expression:
+        expression = PREFIXES[int(prefix * len(PREFIXES))].format(expression.removeprefix("the "))
+    return expression

@@ -1,0 +1,175 @@
+"""Frames of one split at their own size, with what is asked about them: what the numbers of a card are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from deixis.data import nyuv2, nyuv2_refer
+from deixis.data.world import Kind, WorldFrame, kinds_in, read_shards
+from deixis.protocols.depth import NYU_EIGEN, DepthProtocol
+from deixis.training.recipe import Data
+from deixis.training.store import LEVELS, SOURCES, WORLD_PERIOD, WORLD_REMAINDERS, Source, photo_captions
+from deixis.types import BoolMap, FloatMap
+
+SPLITS: tuple[nyuv2.Split, ...] = ("train", "val", "heldout")
+# World frames of a split that are kept, the first ones: of the training frames only trivial predictors are fitted.
+KEPT = {"train": 600, "val": 100, "heldout": 300}
+# Captions of everything visible, without distances.
+CAPTION_LEVEL = LEVELS - 2
+# Absent classes that are asked for in each photo.
+ABSENT = 2
+# The world reaches to the horizon; beyond this, as KITTI does it, nothing is scored [m].
+WORLD_PROTOCOL = DepthProtocol("world", crop="none", max_depth=80.0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A referring expression.
+
+    Attributes:
+        text: its words.
+        kind: ``template`` on photos; in the world, what singles the thing out.
+        thing: what it means: an annotated object, or ids of the id map; None where nothing is meant.
+    """
+
+    text: str
+    kind: str
+    thing: nyuv2_refer.ReferredObject | tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One frame.
+
+    Attributes:
+        frame: where its pictures are.
+        cluster: scenes with the same number are not independent: the room of a photo, the frame in the world.
+        place: what it shows as a whole.
+        caption: of everything visible (oracle).
+        asked: expressions for it.
+    """
+
+    frame: nyuv2.Frame | WorldFrame
+    cluster: int
+    place: str
+    caption: str
+    asked: tuple[Asked, ...]
+
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """uint8 [H, W, 3]. Raises InputError as the data's readers do."""
+        return self.frame.read_rgb() if isinstance(self.frame, nyuv2.Frame) else self.frame.rgb
+
+    def depth(self) -> FloatMap:
+        """float32 [H, W] [m], 0 where unknown. Raises InputError as the data's readers do."""
+        return self.frame.read_depth() if isinstance(self.frame, nyuv2.Frame) else self.frame.depth
+
+    def mask(self, asked: Asked) -> BoolMap:
+        """Bool [H, W], what an expression for something that is there means. Raises InputError as the readers do."""
+        assert asked.thing is not None
+        if isinstance(asked.thing, nyuv2_refer.ReferredObject):
+            return asked.thing.mask()
+        assert isinstance(self.frame, WorldFrame)
+        mask: BoolMap = np.isin(self.frame.ids, asked.thing)
+        return mask
+
+
+@dataclass
+class Scenes:
+    """The frames of one source.
+
+    Attributes:
+        source: photos, rooms or roads.
+        protocol: how their depth is scored.
+        counts: frames of each split that there are.
+        splits: the frames that are looked at, per split.
+    """
+
+    source: Source
+    protocol: DepthProtocol
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    splits: dict[str, list[Scene]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+
+    @property
+    def title(self) -> str:
+        """How the card calls it."""
+        return TITLES[self.source]
+
+    @property
+    def clusters(self) -> str:
+        """What is resampled for the intervals."""
+        return "rooms" if self.source == "nyuv2" else "frames"
+
+    def pairs(self, split: nyuv2.Split, limit: int, *, absent: bool = False) -> Iterator[tuple[Scene, Asked]]:
+        """Expressions for what is there (or is not), at most ``limit``, spread over the frames of a split."""
+        found = [(s, a) for s in self.splits[split] for a in s.asked if (a.thing is None) == absent]
+        # Evenly spread, and all of them where there are few.
+        chosen = np.linspace(0, len(found), num=min(limit, len(found)), endpoint=False).astype(int)
+        yield from (found[i] for i in chosen.tolist())
+
+
+TITLES: dict[Source, str] = {"nyuv2": "NYU Depth v2 photos", "rooms": "world rooms", "roads": "world roads"}
+
+
+def world_split(seed: int) -> nyuv2.Split:
+    """Which side a seed of the world is on, as :func:`deixis.training.store.load_store` takes it."""
+    remainder = seed % WORLD_PERIOD
+    return {WORLD_REMAINDERS["val"]: "val", WORLD_REMAINDERS["heldout"]: "heldout"}.get(  # type: ignore[return-value]
+        remainder, "train"
+    )
+
+
+def load_scenes(data: Data) -> list[Scenes]:
+    """The sources that a recipe names.
+
+    Raises:
+        InputError: if a dataset is incomplete or damaged.
+    """
+    found = [] if data.root is None else [_photos(Path(data.root))]
+    if data.world is not None:
+        found += [_world(Path(data.world), kind) for kind in kinds_in(data.world)]
+    return sorted(found, key=lambda scenes: SOURCES.index(scenes.source))
+
+
+def _photos(root: Path) -> Scenes:
+    scenes = Scenes("nyuv2", NYU_EIGEN)
+    frames = nyuv2.frames(root)
+    rooms, names = nyuv2.rooms(frames), nyuv2.class_names(root)
+    things: dict[int, list[nyuv2_refer.ReferredObject]] = {}
+    if (root / "refer_train.json.gz").is_file():
+        for thing in nyuv2_refer.objects(root):
+            things.setdefault(thing.frame, []).append(thing)
+    categories = sorted({thing.category for group in things.values() for thing in group})
+    for frame in frames:
+        split = nyuv2.split_of(frame)
+        if split is None:
+            continue
+        asked = [Asked(text, "template", thing) for thing in things.get(frame.index, ()) for text in thing.expressions]
+        caption = ""
+        if split == "heldout":  # captions and absent things of the others are not asked for
+            labels = frame.read_labels()
+            caption = photo_captions(frame, names, labels, frame.read_depth())[CAPTION_LEVEL][0]
+            missing = [name for name in categories if not (labels == names.index(name) + 1).any()]
+            rng = np.random.default_rng([frame.index, 41])
+            chosen = rng.choice(missing, size=min(ABSENT, len(missing)), replace=False).tolist()
+            asked += [Asked(f"the {name}", "negative", None) for name in chosen]
+        scenes.counts[split] += 1
+        scenes.splits[split].append(
+            Scene(frame, rooms[frame.index], nyuv2.scene_words(frame.scene), caption, tuple(asked))
+        )
+    return scenes
+
+
+def _world(folder: Path, kind: Kind) -> Scenes:
+    scenes = Scenes(kind, WORLD_PROTOCOL)
+    for frame in read_shards(folder, kind=kind):
+        split = world_split(frame.seed)
+        scenes.counts[split] += 1
+        if len(scenes.splits[split]) < KEPT[split]:
+            asked = tuple(Asked(one.text, one.kind, one.targets or None) for one in frame.expressions)
+            scenes.splits[split].append(Scene(frame, frame.seed, frame.place, frame.captions[CAPTION_LEVEL][0], asked))
+    return scenes

@@ -1,0 +1,238 @@
+"""Frames in memory: photos of NYU Depth v2 and pictures of the synthetic world, with depth, things and captions.
+
+Both are captioned at the same four levels: a few words, the main things, everything visible, distances as well. Those
+of the photos come from their label maps and scene types (provenance ``oracle``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from deixis.conditioning.text import tokenize
+from deixis.data import nyuv2
+from deixis.data.world import Kind, kinds_in, load_arrays
+from deixis.errors import UsageError
+from deixis.training.recipe import Data
+from deixis.world import words
+
+Source = Literal["nyuv2", "rooms", "roads"]
+SOURCES: tuple[Source, ...] = ("nyuv2", "rooms", "roads")
+LEVELS, PARAPHRASES = 4, 2
+# Every twentieth seed of the world validates, every twentieth is held out; graders and users bring other seeds.
+WORLD_PERIOD = 20
+WORLD_REMAINDERS = {"val": 10, "heldout": 0}
+STRUCTURE = ("wall", "floor", "ceiling")
+
+
+@dataclass
+class Store:
+    """Frames of one split.
+
+    Attributes:
+        size: (h, w) of everything [px].
+        images: uint8 [N, 3, h, w].
+        depths: float16 [N, 1, h, w] [m], 0 where unknown.
+        ids: int16 [N, h, w], the thing at each pixel of a world frame, the class label of a photo's; 0 for neither.
+        source: int64 [N], index into :data:`SOURCES`.
+        numbers: index of a photo, seed of a world frame.
+        places: per frame what it shows as a whole: ``kitchen``, ``village street``.
+        captions: per frame four levels of ``PARAPHRASES`` sentences.
+        expressions: per world frame its (text, target ids); empty for photos.
+        fingerprint: which frames these are, in a few letters.
+    """
+
+    size: tuple[int, int]
+    images: Tensor
+    depths: Tensor
+    ids: Tensor
+    source: Tensor
+    numbers: list[int]
+    places: list[str]
+    captions: list[list[list[str]]]
+    expressions: list[list[tuple[str, tuple[int, ...]]]]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, source: Source) -> Tensor:
+        """Positions of the frames of one source [M]."""
+        return (self.source == SOURCES.index(source)).nonzero()[:, 0]
+
+    def token_ids(self, tokenizer: CLIPTokenizer, tokens: int) -> Tensor:
+        """All captions as int32 [N, LEVELS, PARAPHRASES, tokens]."""
+        flat = [sentence for levels in self.captions for level in levels for sentence in level]
+        parts = [tokenize(tokenizer, flat[i : i + 4096], tokens).int() for i in range(0, len(flat), 4096)]
+        return torch.cat(parts).view(len(self), LEVELS, PARAPHRASES, tokens)
+
+
+class Sampler:
+    """Draw frames of a store, sources in given shares.
+
+    Args:
+        store: the frames.
+        shares: of each of :data:`SOURCES`; one without frames is left out.
+
+    Raises:
+        UsageError: if nothing is left.
+    """
+
+    def __init__(self, store: Store, shares: Sequence[float]) -> None:
+        self.pools = [store.rows(source) for source in SOURCES]
+        self.shares = torch.tensor(
+            [share if len(pool) else 0.0 for share, pool in zip(shares, self.pools, strict=True)], dtype=torch.float
+        )
+        if not self.shares.sum() > 0:
+            raise UsageError("data.shares", "leave no frame to learn from", "give a share to a source that has frames")
+
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+        """Positions in the store [n]."""
+        sources = torch.multinomial(self.shares, n, replacement=True, generator=generator).tolist()
+        draws = torch.rand(n, generator=generator).tolist()
+        return torch.stack([self.pools[s][int(d * len(self.pools[s]))] for s, d in zip(sources, draws, strict=True)])
+
+
+def load_store(data: Data, split: nyuv2.Split) -> Store:
+    """Read everything a recipe names.
+
+    Raises:
+        InputError: if a frame or shard cannot be read.
+        UsageError: if the recipe names no data, or none of this split.
+    """
+    size = (int(data.stored[0]), int(data.stored[1]))
+    parts = []
+    if data.root is not None:
+        parts.append(_photos(Path(data.root), split, size))
+    if data.world is not None:
+        parts += [_world(Path(data.world), kind, split, size) for kind in kinds_in(data.world)]
+    if not parts:
+        raise UsageError("data", "names no dataset", "give data.root=DIR (NYU Depth v2) or data.world=DIR")
+    if not any(map(len, parts)):
+        raise UsageError("data", f"holds no frame of the split '{split}'", f"render {WORLD_PERIOD} frames or more")
+    return Store(
+        size=size,
+        images=torch.cat([part.images for part in parts]),
+        depths=torch.cat([part.depths for part in parts]),
+        ids=torch.cat([part.ids for part in parts]),
+        source=torch.cat([part.source for part in parts]),
+        numbers=[number for part in parts for number in part.numbers],
+        places=[place for part in parts for place in part.places],
+        captions=[levels for part in parts for levels in part.captions],
+        expressions=[found for part in parts for found in part.expressions],
+        fingerprint=", ".join(part.fingerprint for part in parts),
+    )
+
+
+def _photos(root: Path, split: nyuv2.Split, size: tuple[int, int]) -> Store:
+    frames = nyuv2.some_frames(root, split)
+    names = nyuv2.class_names(root)
+    labels = torch.stack([_nearest(torch.from_numpy(frame.read_labels().astype(np.int16)), size) for frame in frames])
+    depths = torch.stack([_nearest(torch.from_numpy(frame.read_depth()), size)[None].half() for frame in frames])
+    return Store(
+        size=size,
+        images=torch.stack([resized(frame.read_rgb(), size) for frame in frames]),
+        depths=depths,
+        ids=labels,
+        source=torch.zeros(len(frames), dtype=torch.long),
+        numbers=[frame.index for frame in frames],
+        places=[nyuv2.scene_words(frame.scene) for frame in frames],
+        captions=[
+            photo_captions(frame, names, one.numpy().astype(np.uint8), depth[0].float().numpy())
+            for frame, one, depth in zip(frames, labels, depths, strict=True)
+        ],
+        expressions=[[] for _ in frames],
+        fingerprint=nyuv2.fingerprint(frames),
+    )
+
+
+def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) -> Store:
+    def wanted(seed: int) -> bool:
+        remainder = seed % WORLD_PERIOD
+        if split == "train":
+            return remainder not in WORLD_REMAINDERS.values()
+        return remainder == WORLD_REMAINDERS[split]
+
+    arrays = load_arrays(folder, size, kind=kind, wanted=wanted)
+    digest = hashlib.sha256(",".join(map(str, arrays.seeds.tolist())).encode()).hexdigest()[:8]
+    return Store(
+        size=size,
+        images=arrays.images,
+        depths=arrays.depth.half(),
+        ids=arrays.ids,
+        source=torch.full((len(arrays),), SOURCES.index(kind)),
+        numbers=arrays.seeds.tolist(),
+        places=arrays.places,
+        captions=arrays.captions,
+        expressions=arrays.expressions,
+        fingerprint=f"{len(arrays)} {kind} {digest}",
+    )
+
+
+def resized(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """uint8 [H, W, 3] to uint8 [3, *size], with antialiasing."""
+    image = Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x[None, None].float(), size=size, mode="nearest")[0, 0].to(x.dtype)
+
+
+def photo_captions(
+    frame: nyuv2.Frame, names: Sequence[str], labels: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
+) -> list[list[str]]:
+    """Captions of a labelled photo, four levels of ``PARAPHRASES`` (oracle); the wording depends on its index alone.
+
+    Args:
+        frame: the photo.
+        names: class names.
+        labels: its label map [h, w], of any size.
+        depth: its depth [h, w] [m], 0 where unknown.
+    """
+    rng = np.random.default_rng([frame.index, 40])
+    found = []
+    for name, mask, count in nyuv2.visible(labels, names):
+        if name not in STRUCTURE:
+            measured = depth[mask & (depth > 0)]
+            distance = float(np.median(measured)) if len(measured) else math.nan
+            found.append((name, count, float(np.nonzero(mask)[1].mean()) / mask.shape[1], distance))
+    return [[_photo_caption(frame.scene, found, level, rng) for _ in range(PARAPHRASES)] for level in range(LEVELS)]
+
+
+def _photo_caption(
+    scene: str, found: Sequence[tuple[str, int, float, float]], level: int, rng: np.random.Generator
+) -> str:
+    """One caption from things as (name, regions, horizontal centre in [0, 1], distance [m])."""
+    place = words.pick(words.place_forms(nyuv2.scene_words(scene)), rng)
+    opening = words.pick(("a photo of {}", "a picture of {}", "{}", "an indoor photo of {}", "a view of {}"), rng)
+    start = opening.format(words.indefinite("", place))
+    chosen = list(found[: (1, 3, 9, 7)[level]])
+    if level == 0 and rng.random() < 0.5:
+        chosen = []
+    said = []
+    for number in rng.permutation(len(chosen)).tolist():
+        name, count, u, distance = chosen[number]
+        noun = words.pick(words.noun_forms(name), rng) if rng.random() < 0.5 else words.noun_forms(name)[0]
+        several = count > 1 and level >= 2 and not words.is_plural(noun)
+        thing = f"{words.number(count)} {words.plural(noun)}" if several else words.indefinite("", noun)
+        if level >= 2 and count == 1:
+            thing += " on the left" if u < 0.33 else " on the right" if u > 0.67 else ""
+        if level == 3 and math.isfinite(distance):
+            thing += f" {distance:.1f} m away"
+        said.append(thing)
+    if not said:
+        return start
+    return f"{start} {words.pick(('with', 'showing', 'containing'), rng)} {', '.join(said)}"
