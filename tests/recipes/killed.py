@@ -1,9 +1,9 @@
 """Run ``deixis train`` and kill it, again and again: ``python -m tests.recipes.killed FILE``.
 
-The file holds a JSON list of jobs. A job is ``{"moments": [...], "recipe": path, "overrides": [...]}``; what is printed became of each one's attempts:
-minus the signal, or the exit code. Each attempt is a process of its own that gets SIGKILL at its moment; the last is
-left alone. Processes are forked from this one, which has imported everything and computed nothing: importing would
-take longer than training.
+The file holds a JSON list of jobs, ``{"moments": [...], "recipe": path, "overrides": [...]}``; what is printed became
+of each one's attempts: minus the signal, or the exit code. Each attempt is a process of its own that gets SIGKILL at
+its moment; the last is left alone. Processes are forked from this one, which has imported everything and computed
+nothing: importing would take longer than training.
 """
 
 from __future__ import annotations

@@ -159,16 +159,11 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
     given = _merge(path, overrides)
     merged = OmegaConf.structured(Recipe)
     for key, value in _entries(given):
-        nested: Any = value
-        for name in reversed(key.split(".")):
-            nested = {name: nested}
         try:
-            merged = OmegaConf.merge(merged, nested)
+            OmegaConf.update(merged, key, value, merge=True)
         except OmegaConfBaseException as error:
             raise UsageError(key, f"is {value} ({_first_line(error)})", "see the recipe's comments") from error
-    # Merging passes over ??? where there is a default, and so does not tell of it.
-    left = {key for key, value in _entries(given) if value == MISSING}
-    open_keys = sorted(OmegaConf.missing_keys(merged) | left)
+    open_keys = sorted(OmegaConf.missing_keys(merged))
     if open_keys:
         raise UsageError(path, f"leaves {', '.join(open_keys)} open", f"add {open_keys[0]}=VALUE to the command")
     recipe: Recipe = OmegaConf.to_object(merged)  # type: ignore[assignment]  # of the schema's class

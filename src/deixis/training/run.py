@@ -364,7 +364,9 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
 def _architecture(part: nn.Module) -> dict[str, Any]:
     """A part's configuration as it is written beside its weights."""
     config: Any = part.config
-    return dict(config.to_dict()) if hasattr(config, "to_dict") else {**config}
+    sizes = config.to_dict() if hasattr(config, "to_dict") else config
+    # What diffusers notes of its defaults is in the order of a set, another one in each process.
+    return {name: value for name, value in sizes.items() if name != "_use_default_values"}
 
 
 def task_of(
