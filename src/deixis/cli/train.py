@@ -21,7 +21,7 @@ from deixis.cli.common import OK, field, put
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/evp_depth_mini.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/mini/4_evp_depth.yaml.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
