@@ -17,7 +17,8 @@ from deixis.training.comparison import Comparison, Estimate
 from deixis.training.measure_refer import _balanced_quantile, calibrate
 from deixis.training.recipe import Data, Optimisation, Recipe
 from deixis.training.run import run
-from deixis.training.scenes import load_scenes, world_split
+from deixis.training.scenes import load_scenes
+from deixis.training.store import world_split
 from deixis.world.generate import Settings, render_shards
 from tests.recipes import tiny_nyuv2
 

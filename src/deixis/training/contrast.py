@@ -16,7 +16,6 @@ from transformers import CLIPTokenizer
 from deixis.conditioning.text import TextTower
 from deixis.training.distill import BLOCKS, teacher_maps
 from deixis.training.store import LEVELS, PARAPHRASES, Sampler, Store
-from deixis.world.words import flip
 
 # The picture's features are averaged over this grid, so that left and right can be told.
 GRID = (2, 3)
@@ -88,19 +87,14 @@ class ContrastTask:
         self.image_side = ImageSide()
         self.auxiliary = self.image_side
         self.sampler = Sampler(self.train, self.shares)
-        self.levels = torch.tensor(self.text_levels)
-        self.ids, self.flipped_ids, self.features, self.flipped = self._prepared(self.train)
-        self.val_ids, _, self.val_features, _ = self._prepared(self.val)
-
-    def _prepared(self, store: Store) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        maps = teacher_maps(store.images)
-        mirrored = Store(**{**vars(store), "captions": mirrored_captions(store)})
-        return (
-            store.token_ids(self.tokenizer, self.tokens),
-            mirrored.token_ids(self.tokenizer, self.tokens),
-            grid_features(maps).half(),
-            grid_features([one.flip(-1) for one in maps]).half(),
-        )
+        self.levels = torch.tensor(self.text_levels, dtype=torch.float)
+        self.ids = self.train.token_ids(self.tokenizer, self.tokens)
+        self.flipped_ids = self.train.token_ids(self.tokenizer, self.tokens, mirrored=True)
+        maps = teacher_maps(self.train.images)
+        self.features = grid_features(maps).half()
+        self.flipped = grid_features([one.flip(-1) for one in maps]).half()
+        self.val_ids = self.val.token_ids(self.tokenizer, self.tokens)
+        self.val_features = grid_features(teacher_maps(self.val.images)).half()
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
         """``features`` [B, F] and ``ids`` [B, T]."""
@@ -137,8 +131,3 @@ class ContrastTask:
         ]
         self.auxiliary.train(training)
         return {"val_first_of_10": sum(right) / max(1, len(right))}
-
-
-def mirrored_captions(store: Store) -> list[list[list[str]]]:
-    """The captions of the mirrored pictures: left becomes right."""
-    return [[[flip(sentence) for sentence in level] for level in levels] for levels in store.captions]

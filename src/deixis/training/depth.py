@@ -17,7 +17,6 @@ from deixis.conditioning.describe import aggregate, class_description, encoder
 from deixis.conditioning.text import tokenize
 from deixis.protocols.depth import depth_metrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
-from deixis.training.contrast import mirrored_captions
 from deixis.training.distill import recorded, text_tower, unet
 from deixis.training.losses import silog_loss
 from deixis.training.store import LEVELS, PARAPHRASES, SOURCES, Sampler, Store, resized
@@ -73,8 +72,7 @@ class DepthTask:
         self.data = self.train.fingerprint
         self.sampler = Sampler(self.train, self.shares)
         self.ids = self.train.token_ids(self.tokenizer, self.tokens)[:, :NON_METRIC_LEVELS]
-        mirrored = Store(**{**vars(self.train), "captions": mirrored_captions(self.train)})
-        self.flipped_ids = mirrored.token_ids(self.tokenizer, self.tokens)
+        self.flipped_ids = self.train.token_ids(self.tokenizer, self.tokens, mirrored=True)
         self.empty = tokenize(self.tokenizer, [""], self.tokens)
         names = sorted(set(self.train.places))
         self.place = torch.tensor([names.index(name) for name in self.train.places])
@@ -88,7 +86,9 @@ class DepthTask:
         warp = draw_warp(self.augmentation, n, self.size, generator, self.train.size)
         image = warp.image(self.train.images[rows].float() / 255)
         depth = warp.depth(self.train.depths[rows].float())
-        kind = torch.multinomial(torch.tensor(self.text_shares), n, replacement=True, generator=generator)
+        kind = torch.multinomial(
+            torch.tensor(self.text_shares, dtype=torch.float), n, replacement=True, generator=generator
+        )
         level = torch.randint(NON_METRIC_LEVELS, (n,), generator=generator)
         which = torch.randint(PARAPHRASES, (n,), generator=generator)
         told = torch.where(warp.flipped[:, None], self.flipped_ids[rows, level, which], self.ids[rows, level, which])

@@ -129,7 +129,8 @@ class ReferTask:
         n = self.batch_size
         warp = draw_warp(self.augmentation, n, self.size, generator)
         sources = torch.multinomial(self.source_shares, n, replacement=True, generator=generator).tolist()
-        kinds = torch.multinomial(torch.tensor(self.text_shares), n, replacement=True, generator=generator).tolist()
+        shares = torch.tensor(self.text_shares, dtype=torch.float)
+        kinds = torch.multinomial(shares, n, replacement=True, generator=generator).tolist()
         draws = torch.rand(n, 3, generator=generator).tolist()
         rows, masks, told = [], [], []
         for source, kind, (first, second, third), flipped in zip(

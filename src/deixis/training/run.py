@@ -55,7 +55,7 @@ from deixis.training.recipe import Recipe, difference
 from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
 from deixis.training.store import Store, load_store
-from deixis.training.text_to_image import SCHEDULER, TextToImage, TextToImageTask
+from deixis.training.text_to_image import SCHEDULER, TextToImage, TextToImageTask, fitted
 from deixis.training.tokenizer import train_tokenizer
 from deixis.world import words
 
@@ -264,7 +264,8 @@ def _pretrain(
     trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
     if recipe.system == "autoencoder":
         parts["vae"] = trained.vae.cpu()
-        _set_scale(cast(AutoencoderKL, parts["vae"]), stores[0])
+        size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
+        _set_scale(cast(AutoencoderKL, parts["vae"]), stores[0], size)
     else:
         parts["text_encoder"] = trained.text_tower.clip.cpu()
         if recipe.system == "text-to-image":
@@ -273,10 +274,10 @@ def _pretrain(
 
 
 @torch.inference_mode()
-def _set_scale(vae: AutoencoderKL, store: Store) -> None:
-    """Scale the latents to a standard deviation of 1 over the training pictures, as Stable Diffusion does."""
+def _set_scale(vae: AutoencoderKL, store: Store, size: tuple[int, int]) -> None:
+    """Scale the latents of pictures of ``size`` to a standard deviation of 1, as Stable Diffusion does."""
     step = max(1, len(store) // SCALE_PICTURES)
-    pictures = store.images[::step, :, :128]
+    pictures = fitted(store.images[::step], size)
     means = [vae.encode(part.float() / 127.5 - 1).latent_dist.mean for part in pictures.split(32)]
     vae.register_to_config(scaling_factor=round(1 / float(torch.cat(means).std()), 5))
 

@@ -13,7 +13,7 @@ from deixis.data import nyuv2, nyuv2_refer
 from deixis.data.world import Kind, WorldFrame, kinds_in, read_shards
 from deixis.protocols.depth import NYU_EIGEN, DepthProtocol
 from deixis.training.recipe import Data
-from deixis.training.store import LEVELS, SOURCES, WORLD_PERIOD, WORLD_REMAINDERS, Source, photo_captions
+from deixis.training.store import LEVELS, SOURCES, Source, photo_captions, world_split
 from deixis.types import BoolMap, FloatMap
 
 SPLITS: tuple[nyuv2.Split, ...] = ("train", "val", "heldout")
@@ -113,14 +113,6 @@ class Scenes:
 
 
 TITLES: dict[Source, str] = {"nyuv2": "NYU Depth v2 photos", "rooms": "world rooms", "roads": "world roads"}
-
-
-def world_split(seed: int) -> nyuv2.Split:
-    """Which side a seed of the world is on, as :func:`deixis.training.store.load_store` takes it."""
-    remainder = seed % WORLD_PERIOD
-    return {WORLD_REMAINDERS["val"]: "val", WORLD_REMAINDERS["heldout"]: "heldout"}.get(  # type: ignore[return-value]
-        remainder, "train"
-    )
 
 
 def load_scenes(data: Data) -> list[Scenes]:

@@ -72,9 +72,11 @@ class Store:
         """Positions of the frames of one source [M]."""
         return (self.source == SOURCES.index(source)).nonzero()[:, 0]
 
-    def token_ids(self, tokenizer: CLIPTokenizer, tokens: int) -> Tensor:
-        """All captions as int32 [N, LEVELS, PARAPHRASES, tokens]."""
+    def token_ids(self, tokenizer: CLIPTokenizer, tokens: int, *, mirrored: bool = False) -> Tensor:
+        """All captions as int32 [N, LEVELS, PARAPHRASES, tokens]; those of the mirrored pictures say right for left."""
         flat = [sentence for levels in self.captions for level in levels for sentence in level]
+        if mirrored:
+            flat = [words.flip(sentence) for sentence in flat]
         parts = [tokenize(tokenizer, flat[i : i + 4096], tokens).int() for i in range(0, len(flat), 4096)]
         return torch.cat(parts).view(len(self), LEVELS, PARAPHRASES, tokens)
 
@@ -158,14 +160,16 @@ def _photos(root: Path, split: nyuv2.Split, size: tuple[int, int]) -> Store:
     )
 
 
-def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) -> Store:
-    def wanted(seed: int) -> bool:
-        remainder = seed % WORLD_PERIOD
-        if split == "train":
-            return remainder not in WORLD_REMAINDERS.values()
-        return remainder == WORLD_REMAINDERS[split]
+def world_split(seed: int) -> nyuv2.Split:
+    """Which side a seed of the world is on."""
+    remainder = seed % WORLD_PERIOD
+    if remainder == WORLD_REMAINDERS["heldout"]:
+        return "heldout"
+    return "val" if remainder == WORLD_REMAINDERS["val"] else "train"
 
-    arrays = load_arrays(folder, size, kind=kind, wanted=wanted)
+
+def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) -> Store:
+    arrays = load_arrays(folder, size, kind=kind, wanted=lambda seed: world_split(seed) == split)
     digest = hashlib.sha256(",".join(map(str, arrays.seeds.tolist())).encode()).hexdigest()[:8]
     return Store(
         size=size,

@@ -20,7 +20,6 @@ from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.protocols.trivial import interval
-from deixis.training.contrast import mirrored_captions
 from deixis.training.distill import BLOCKS, teacher_maps
 from deixis.training.store import LEVELS, PARAPHRASES, Sampler, Store
 
@@ -128,12 +127,12 @@ class TextToImageTask:
         self.data = self.train.fingerprint
         self.scheduler = DDIMScheduler(**SCHEDULER)
         self.sampler = Sampler(self.train, self.shares)
-        self.levels = torch.tensor(self.text_levels)
+        self.levels = torch.tensor(self.text_levels, dtype=torch.float)
         pictures = fitted(self.train.images, self.size)
         both = [encode(self.vae, pictures), encode(self.vae, pictures.flip(-1))]
         self.latents = torch.stack(both, dim=1)  # [N, 2, 4, h, w]
-        mirrored = Store(**{**vars(self.train), "captions": mirrored_captions(self.train)})
-        self.ids = torch.stack([one.token_ids(self.tokenizer, self.tokens) for one in (self.train, mirrored)], dim=1)
+        told = [self.train.token_ids(self.tokenizer, self.tokens, mirrored=mirrored) for mirrored in (False, True)]
+        self.ids = torch.stack(told, dim=1)
         self.empty = tokenize(self.tokenizer, [""], self.tokens)
         self.val_latents = encode(self.vae, fitted(self.val.images, self.size))
         self.val_ids = self.val.token_ids(self.tokenizer, self.tokens)

@@ -469,7 +469,7 @@ def _denoise(colour: Floats, albedo: Floats, normal: Floats) -> Floats:
     if not colour.any():
         return colour  # the denoiser scales by the mean brightness, and there is none
     _, smoother, images = _filter(*colour.shape[:2])
-    for image, values in zip(images, (colour, albedo, normal), strict=False):
+    for image, values in zip(images[:3], (colour, albedo, normal), strict=True):
         image[:] = values
     smoother.execute()
     return images[3].copy()
