@@ -66,12 +66,15 @@ class LogBinomial(nn.Module):
         mode = p0 / (p0 + p1)
         temperature = (self.max_temperature - self.min_temperature) * (t0 / (t0 + t1)) + self.min_temperature
 
-        k = torch.arange(self.bins, device=x.device, dtype=x.dtype).view(1, -1, 1, 1)
-        n = torch.tensor(float(self.bins - 1), device=x.device, dtype=x.dtype)
-        log_choose = _log_choose(n, k)
         log_p = mode.clamp(self.epsilon, 1).log()
         log_q = (1 - mode).clamp(self.epsilon, 1).log()
-        return ((log_choose + k * log_p + (n - k) * log_q) / temperature).softmax(dim=1)
+        # (log C(n, k) + k log p + (n - k) log q) / t, less n log q / t, which is the same for every bin: two maps
+        # times two numbers a bin instead of six passes over all bins at full resolution.
+        k = torch.arange(self.bins, device=x.device, dtype=x.dtype)
+        n = torch.tensor(float(self.bins - 1), device=x.device, dtype=x.dtype)
+        per_bin = torch.stack([_log_choose(n, k), k], dim=1)[..., None, None]  # [bins, 2, 1, 1]
+        maps = torch.cat([1 / temperature, (log_p - log_q) / temperature], dim=1)  # [B, 2, H, W]
+        return F.conv2d(maps, per_bin).softmax(dim=1)
 
 
 def _log_choose(n: Tensor, k: Tensor, epsilon: float = 1e-7) -> Tensor:

@@ -40,7 +40,7 @@ SYNONYMS = {
     "cabinet": ("cupboard",),
 }
 # Validation expressions of each source that are looked at during a run.
-VALIDATED = 300
+VALIDATED = 150
 PREFIXES = ("the {}", "the {}", "the {}", "{}", "a {}")
 
 
@@ -111,13 +111,8 @@ class ReferTask:
         if self.semantics is not None:
             self.auxiliary = nn.ModuleDict({"teacher": self.teacher, "semantics": self.semantics})
         self.photo = self.train.source == SOURCES.index("nyuv2")
-        # Per source and kind (expression, class word, absent thing) its pairs.
-        self.pools: list[tuple[list[_Pair], ...]] = [
-            world_pairs(self.train, self.train.rows(source)) for source in SOURCES
-        ]
-        self.masks = torch.zeros(0, *self.train.size, dtype=torch.uint8)
-        if self.root is not None:
-            self.pools[0], self.masks = photo_pairs(self.train, self.root)
+        self.pools, self.masks = pairs_of(self.train, self.root)
+        self.val_pools, self.val_masks = pairs_of(self.val, self.root)
         shares = [share if pool[0] else 0.0 for share, pool in zip(self.shares, self.pools, strict=True)]
         if not sum(shares) > 0:
             raise UsageError("data.shares", "leave no expression to learn from", "give a share to a source with some")
@@ -140,7 +135,7 @@ class ReferTask:
             pair = pool[int(first * len(pool))]
             expression = _reworded(pair.words, pair.category, second, third) if pair.category else pair.words
             rows.append(pair.frame)
-            masks.append(self._mask(pair))
+            masks.append(_mask(pair, self.train, self.masks))
             told.append(flip(expression) if flipped else expression)
         image = warp.image(self.train.images[rows].float() / 255)
         labels = torch.where(self.photo[rows].view(-1, 1, 1), self.train.ids[rows], 0)  # the world's are no classes
@@ -150,11 +145,6 @@ class ReferTask:
             "labels": warp.labels(labels[:, None].float()),
             "ids": tokenize(self.tokenizer, told, self.tokens),
         }
-
-    def _mask(self, pair: _Pair) -> Tensor:
-        if pair.mask is not None:
-            return self.masks[pair.mask]
-        return torch.isin(self.train.ids[pair.frame], torch.tensor(pair.ids, dtype=torch.int16)).to(torch.uint8)
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
@@ -169,24 +159,32 @@ class ReferTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Overall and mean IoU of validation expressions for things that are there, per source."""
-        pools = [world_pairs(self.val, self.val.rows(source)) for source in SOURCES]
-        masks = torch.zeros(0, *self.val.size, dtype=torch.uint8)
-        if self.root is not None:
-            pools[0], masks = photo_pairs(self.val, self.root)
         found: dict[str, float] = {}
-        for source, pool in zip(SOURCES, pools, strict=True):
+        for source, pool in zip(SOURCES, self.val_pools, strict=True):
             metrics = ReferMetrics(REFER_NATIVE)
             pairs = pool[0][:: max(1, len(pool[0]) // VALIDATED)]
             for pair in pairs:
                 rgb = self.val.images[pair.frame].permute(1, 2, 0).numpy()
                 probability = mask_probability(model, self.tokenizer, self.tokens, self.size, rgb, (pair.words,))[0]
-                ids = torch.tensor(pair.ids, dtype=torch.int16)
-                truth = masks[pair.mask] > 0 if pair.mask is not None else torch.isin(self.val.ids[pair.frame], ids)
+                truth = _mask(pair, self.val, self.val_masks) > 0
                 metrics.update((probability.cpu() > 0.5).numpy(), truth.numpy())
             if pairs:
                 values = metrics.compute()
                 found |= {f"val_{source}_{name}": values[name] for name in ("oiou", "miou")}
         return found
+
+
+def pairs_of(store: Store, root: Path | None) -> tuple[list[tuple[list[_Pair], ...]], Tensor]:
+    """Per source and kind (expression, class word, absent thing) the pairs of a store, and the masks they name.
+
+    Raises:
+        InputError: as :func:`photo_pairs`.
+    """
+    pools = [world_pairs(store, store.rows(source)) for source in SOURCES]
+    if root is None:
+        return pools, torch.zeros(0, *store.size, dtype=torch.uint8)
+    pools[0], masks = photo_pairs(store, root)
+    return pools, masks
 
 
 def world_pairs(store: Store, rows: Tensor) -> tuple[list[_Pair], ...]:
@@ -229,6 +227,13 @@ def photo_pairs(store: Store, root: Path) -> tuple[tuple[list[_Pair], ...], Tens
         present = {names[label - 1] for label in np.unique(labels).tolist() if label}
         absent += [_Pair(row, f"the {name}", name, None, ()) for name in asked if name not in present]
     return (referred, classes, absent), torch.stack(masks)
+
+
+def _mask(pair: _Pair, store: Store, masks: Tensor) -> Tensor:
+    """uint8 [h, w]."""
+    if pair.mask is not None:
+        return masks[pair.mask]
+    return torch.isin(store.ids[pair.frame], torch.tensor(pair.ids, dtype=torch.int16)).to(torch.uint8)
 
 
 @torch.inference_mode()
