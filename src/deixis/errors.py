@@ -25,6 +25,10 @@ class DeixisError(Exception):
         line = f"{self.subject}: {problem}; {remedy}"
         super().__init__(" ".join(line.split()))
 
+    def __reduce__(self) -> tuple[type[DeixisError], tuple[str, str, str]]:
+        """Errors of worker processes travel pickled, and by default as their one line."""
+        return type(self), (self.subject, self.problem, self.remedy)
+
 
 class InputError(DeixisError):
     """An image or folder that cannot be used."""

@@ -693,6 +693,7 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
       fits; 0 marks pixels without depth (not finite or not positive) and is used for nothing else.
       Relative kinds: 1/65535 steps over [0, 1], values outside clipped; every pixel has a value and 0 is one.
     * ``name.preview.png``: the coloured map with its scale, beside the photo if given.
+    * ``name.uncertainty.npy``: where there is an ensemble, how far its maps lie apart, float32 [H, W].
     * ``name.json``: what the map is, from which model and words. Written last.
 
     Args:
@@ -720,11 +721,16 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
     about = depth.to_dict()
     scale = _png_scale(depth.kind, about["max"])
     invalid = 0 if depth.kind == "metric" else None
-    files = [out / f"{name}{suffix}" for suffix in (".depth.npy", ".depth.png", ".preview.png", ".json")]
-    npy, png, preview, sidecar = files
+    suffixes = [".depth.npy", ".depth.png", ".preview.png", ".json"]
+    if depth.uncertainty is not None:
+        suffixes.insert(3, ".uncertainty.npy")
+    files = [out / f"{name}{suffix}" for suffix in suffixes]
+    npy, png, preview, sidecar = *files[:3], files[-1]
     _check_names(files)
 
     write_npy(npy, depth.values)
+    if depth.uncertainty is not None:
+        write_npy(files[3], depth.uncertainty)
     meaning = f"{'metres' if depth.kind == 'metric' else depth.kind} = value * {scale!r}"
     text = {
         "Title": "Depth map",

@@ -17,10 +17,12 @@ from transformers import CLIPTokenizer
 
 from deixis import tta as augment
 from deixis.checkpoints.folder import MANIFEST, Manifest, Preprocessing, load_folder, read_manifest
+from deixis.checkpoints.pipelines import read_pipeline
 from deixis.conditioning.describe import Describer, Encode, encoder, unread
 from deixis.errors import ModelError, UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
-from deixis.registry import SYSTEMS, Task, find
+from deixis.registry import SYSTEMS, Task, find, is_pipeline
+from deixis.relative import RelativePredictor
 from deixis.types import RGB, TTA, Depth, DepthKind, Mask, Text
 
 # No side of a working picture is smaller than this [px]; thinner pictures are stretched to it.
@@ -265,7 +267,7 @@ class MaskPredictor(_Predictor):
         return Mask(mask, probability, score, found, Text(text, "user"), self.name, seconds)
 
 
-Predictor = DepthPredictor | MaskPredictor
+Predictor = DepthPredictor | MaskPredictor | RelativePredictor
 
 
 def load(name: str | os.PathLike[str], device: str | None = None) -> Predictor:
@@ -282,14 +284,28 @@ def load(name: str | os.PathLike[str], device: str | None = None) -> Predictor:
     return _load(name, device)
 
 
-def load_depth(name: str | os.PathLike[str], device: str | None = None) -> DepthPredictor:
+def load_depth(name: str | os.PathLike[str], device: str | None = None) -> DepthPredictor | RelativePredictor:
     """Like :func:`load`, for a depth model.
 
     Raises:
         UsageError: if it is not one.
     """
     predictor = _load(name, device, "depth")
-    assert isinstance(predictor, DepthPredictor)
+    assert not isinstance(predictor, MaskPredictor)
+    return predictor
+
+
+def load_metric(name: str | os.PathLike[str], device: str | None = None) -> DepthPredictor:
+    """Like :func:`load`, for a model of metric depth.
+
+    Raises:
+        UsageError: if it is not one.
+    """
+    predictor = load_depth(name, device)
+    if not isinstance(predictor, DepthPredictor):
+        raise UsageError(
+            os.fspath(name), f"gives {predictor.kind} depth, which has no metres", "use one such as evp-depth-mini"
+        )
     return predictor
 
 
@@ -309,6 +325,10 @@ def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = 
     label = os.fspath(name)
     chosen = _device(device)
     folder = find(label)
+    if is_pipeline(folder):
+        if task == "refer":
+            raise UsageError(label, "gives depth, not masks", "use one such as evp-refer-mini")
+        return RelativePredictor(label, read_pipeline(folder), chosen)
     manifest = read_manifest(folder)
     _check_preprocessing(folder / MANIFEST, manifest)
     system = SYSTEMS.get(manifest.system)

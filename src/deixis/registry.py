@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from deixis.errors import ModelError
+from deixis.hub import fetch, is_hub_id
 from deixis.types import DepthKind
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ class Weight:
         return asdict(self)
 
 
+# Systems that lie in diffusers folders of their own.
+RELATIVE = ("marigold", "lotus-d", "lotus-g", "e2e-ft")
+# Folders of a depth estimator's diffusers pipeline.
+PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
 # Of everything trained by the recipes that ship with the project.
 MINI_LICENCE = "Apache-2.0; trained on NYU Depth v2 frames, which are for research use"
 
@@ -191,7 +197,7 @@ def find(name: str | Path) -> Path:
     """Folder of the weights called ``name``, or ``name`` itself if it is a folder.
 
     A name of shipped weights means these, whatever lies in the working directory; for a folder of that name
-    say ``./name``.
+    say ``./name``. A hub id, ``owner/name``, is looked for on the model hub and in its cache.
 
     Raises:
         ModelError: if there is no such name, or it names published weights that are not here.
@@ -222,9 +228,16 @@ def find(name: str | Path) -> Path:
         raise ModelError(
             name, "is a file, not a weight folder", f"convert it first: deixis convert {path} OUT --to NAME"
         )
+    if is_hub_id(str(name)):
+        return fetch(str(name), PIPELINE_PARTS)
     raise ModelError(
         name, "is neither a known model nor a folder", f"use {_ready(known)} or the path of a weight folder"
     )
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder is a diffusers pipeline, not one of the project's own."""
+    return (folder / "model_index.json").is_file() and not (folder / "deixis.json").is_file()
 
 
 def _ready(known: dict[str, Weight]) -> str:

@@ -52,6 +52,7 @@ class Depth:
         model: name or folder of the system.
         camera: intrinsics of the upright input, when known.
         seconds: time spent on the forward pass [s].
+        uncertainty: float32 [H, W], how far the maps of an ensemble lie apart, in units of their range; None for one.
     """
 
     values: FloatMap
@@ -60,6 +61,7 @@ class Depth:
     model: str
     camera: Camera | None = None
     seconds: float | None = None
+    uncertainty: FloatMap | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:

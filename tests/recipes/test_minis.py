@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import MarigoldDepthPipeline, StableDiffusionPipeline
 from omegaconf import OmegaConf
 
 import deixis
@@ -23,11 +23,14 @@ from deixis.checkpoints.folder import read_manifest
 from deixis.cli import main
 from deixis.data import nyuv2
 from deixis.errors import DeixisError, InputError, ModelError, UsageError
-from deixis.registry import SYSTEMS
+from deixis.registry import RELATIVE, SYSTEMS
+from deixis.relative import RelativePredictor
+from deixis.training import pretraining
 from deixis.training.checks import STAGES
 from deixis.training.loop import NaNLossError
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.run import build, run
+from deixis.types import Depth
 from tests.recipes import tiny_nyuv2
 
 REPOSITORY = Path(__file__).parents[2]
@@ -166,7 +169,7 @@ def test_every_row_is_there(chain, name):
     assert [row["step"] for row in found if "loss" in row] == list(range(10, steps + 1, 10))
     assert [row["step"] for row in found if "loss" not in row] == [*range(every, steps, every), steps]
     system = GIVEN[name]["system"]
-    metric = METRICS[system if system in STAGES else SYSTEMS[system].task]
+    metric = METRICS[system if system in STAGES else SYSTEMS[system].task if system in SYSTEMS else "depth"]
     assert all(np.isfinite(row[metric]) for row in found if "loss" not in row)
 
 
@@ -242,6 +245,45 @@ def test_refer_weights_load_and_predict(chain, data, name):
     mask = predictor(nyuv2.frames(data, "heldout")[0].rgb, text="the chair on the left")
     assert mask.mask.shape == (480, 640)
     assert 0 <= mask.score <= 1
+
+
+RELATIVES = [name for name in RECIPES if GIVEN[name]["system"] in RELATIVE]
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relative_weights_load_and_predict(chain, data, name):
+    predictor = deixis.load(chain.runs / name / "weights")
+    assert isinstance(predictor, RelativePredictor)
+    assert predictor.system == GIVEN[name]["system"]
+    frame = nyuv2.frames(data, "heldout")[0]
+    plain, told = (predictor(frame.rgb, text) for text in (None, "a photo of a basement with a chair"))
+    assert isinstance(plain, Depth)
+    assert isinstance(told, Depth)
+    assert plain.values.shape == (480, 640)
+    assert not np.array_equal(plain.values, told.values)
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relative_methods_start_from_the_last_stage_and_change_the_unet_alone(chain, name):
+    written = weights(chain.runs / name)
+    before = weights(Path(str(chain.recipe(name).init)).parent)
+    for part in ("vae", "text_encoder"):
+        kept = [file for file in before if file.startswith(f"{part}/") and file.endswith(".safetensors")]
+        assert kept
+        assert all(written[file] == before[file] for file in kept)
+    assert written["unet/diffusion_pytorch_model.safetensors"] != before["unet/diffusion_pytorch_model.safetensors"]
+
+
+def test_a_marigold_trained_here_is_one_for_diffusers(chain, data):
+    folder = chain.runs / of("marigold") / "weights"
+    rgb = nyuv2.frames(data, "heldout")[0].rgb[:64, :96]
+    theirs = MarigoldDepthPipeline.from_pretrained(str(folder), local_files_only=True).to(torch.float32)
+    theirs.set_progress_bar_config(disable=True)
+    noise = torch.randn((1, 4, 8, 12), generator=torch.Generator().manual_seed(0))
+    picture = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
+    wanted = theirs(picture, num_inference_steps=2, processing_resolution=0, latents=noise).prediction[0, :, :, 0]
+    found = deixis.load(folder)(rgb, steps=2, resolution=0, seed=0)
+    assert np.abs(found.values - wanted).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if GIVEN[name]["system"].startswith("evp")])
@@ -322,6 +364,56 @@ def test_killed_runs_end_with_the_same_bits(chain, tmp_path):
         assert killed.keys() == undisturbed.keys()
         assert [file for file in killed if killed[file] != undisturbed[file]] == [], name
         assert not list(out.glob(".*partial"))
+
+
+# --------------------------------------------------------------------------------------- what pre-training is worth
+
+
+@pytest.mark.parametrize("system", ["evp-depth", "evp-refer"])
+def test_study_of_pretraining(chain, tmp_path, monkeypatch, system):
+    """Two learning rates, two seeds, a pre-trained and a random start; what is done is not done again."""
+    monkeypatch.setattr(pretraining, "RATES", (1e-3, 1e-2))
+    monkeypatch.setattr(pretraining, "SEEDS", 2)
+    starts = {"text": chain.runs / of("text-to-image") / "weights"}
+    overrides = [one for one in chain.overrides(of(system)) if not one.startswith(("out=", "init="))]
+    overrides += ["optimisation.steps=2", "optimisation.warmup=1"]
+    done: list[str] = []
+
+    def again() -> Path:
+        done.clear()
+        return pretraining.study(tmp_path, [RECIPES[of(system)]], starts, overrides, workers=2, say=done.append)
+
+    report = again()
+    runs = sorted((tmp_path / "runs").iterdir())
+    assert len(runs) == len(done) == 2 * (2 + 2)
+    measured = {path.name: json.loads((path / "measured.json").read_text()) for path in runs if path.name[-1] in "01"}
+    measured = {name: found for name, found in measured.items() if "-100" not in name}
+    assert len(measured) == 2 * 2
+    for found in measured.values():
+        assert found.keys() == {"nyuv2", "rooms", "roads"}
+        for source in found.values():
+            assert {len(source[text]) for text in pretraining.TEXTS} == {len(source["clusters"])}
+    text = report.read_text()
+    assert f"## {system}" in text
+    for source in ("nyuv2", "rooms", "roads"):
+        for start in ("text", "random"):
+            assert f"| {source}, from {start} |" in text
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
+    assert again() == report
+    assert report.read_text() == text
+    changed = {path.name for path, at in times.items() if path.stat().st_mtime_ns != at}
+    assert changed <= {"recipe.yaml"}  # a run says again what it is
+
+
+def test_the_random_start_knows_nothing_and_has_the_same_sizes(chain, tmp_path):
+    like = chain.runs / of("text-to-image") / "weights"
+    pretraining.random_start(tmp_path / "random", like)
+    one, other = StableDiffusion.from_pretrained(like), StableDiffusion.from_pretrained(tmp_path / "random")
+    for part in ("vae", "unet", "text_encoder"):
+        mine, theirs = getattr(one, part).state_dict(), getattr(other, part).state_dict()
+        assert {key: value.shape for key, value in mine.items()} == {key: value.shape for key, value in theirs.items()}
+        matrices = [key for key, value in mine.items() if value.ndim > 1 and value.std() > 0]
+        assert not any(mine[key].equal(theirs[key]) for key in matrices)
 
 
 # ------------------------------------------------------------------------------------------ teachers and starts

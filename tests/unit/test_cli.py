@@ -30,6 +30,7 @@ from deixis.errors import DeixisError
 from deixis.io import check_out, printable
 from tests import awkward
 from tests.awkward import exif, photo
+from tests.pipelines import write_pipeline
 
 Toy = Callable[[str], Path]
 
@@ -930,3 +931,35 @@ def _no_leftovers() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     yield
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+# -------------------------------------------------------------------------------------------- depth without metres
+
+
+@pytest.fixture(scope="module")
+def marigold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pipeline(tmp_path_factory.mktemp("pipelines") / "marigold", "marigold-v1-1")
+
+
+def test_depth_from_a_marigold_folder(run: Run, room: Path, marigold: Path) -> None:
+    found = run("depth", room, "--model", marigold, "--steps", 2, "--ensemble", 2, "--seed", 5, "--out", "x", "--json")
+    assert found.code == 0
+    (said,) = found.json
+    assert (said["kind"], said["unit"]) == ("affine", None)
+    files = [Path(file) for file in said["files"]]
+    assert [file.name.split(".", 1)[1] for file in files] == [
+        "depth.npy",
+        "depth.png",
+        "preview.png",
+        "uncertainty.npy",
+        "json",
+    ]
+    assert np.load(files[3]).shape == np.load(files[0]).shape
+    again = run("depth", room, "--model", marigold, "--steps", 2, "--ensemble", 2, "--seed", 6, "--out", "y", "--json")
+    assert not np.array_equal(np.load(again.json[0]["files"][0]), np.load(files[0]))
+
+
+def test_what_a_marigold_folder_cannot_do(run: Run, room: Path, marigold: Path) -> None:
+    wrong(run("depth", room, "--model", marigold, "--tta", "flip"), "has no such augmentation; use --ensemble")
+    wrong(run("segment", room, "the chair", "--model", marigold), "gives depth, not masks")
+    wrong(run("ask", room, "how far is the chair?", "--depth-model", marigold), "has no metres")

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from deixis.backbones.weights import fill, name_some, read_safetensors
 from deixis.errors import ModelError
+from deixis.hub import fetch, is_hub_id
 from deixis.registry import shipped_folder
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer")
@@ -109,8 +110,8 @@ class StableDiffusion:
             return cls._from_single_file(path, config or architecture(SD1))
         if path.is_dir():
             return cls._from_folder(path)
-        if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)) and path.suffix not in SUFFIXES:
-            return cls._from_folder(_download(str(source)))
+        if is_hub_id(str(source)) and path.suffix not in SUFFIXES:
+            return cls._from_folder(fetch(str(source), PARTS))
         shipped = shipped_folder() / path.name
         if path.name == str(source) and (shipped / "model_index.json").is_file():
             return cls._from_folder(shipped)
@@ -361,21 +362,6 @@ def _sort_original(
         raise ModelError(label, f"has unknown {name_some(unknown)}", remedy)
     counts = [(what, left[what]) for what, _ in _NOT_NETWORK if what in left]
     return used, tuple(f"left out: {what} ({count} tensors)" for what, count in counts)
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = [f"{part}/*.{suffix}" for part in PARTS for suffix in ("json", "txt", "safetensors")]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
-    except Exception as error:  # among them those of its HTTP library, which differs between versions
-        raise ModelError(
-            hub_id,
-            "is not a folder here, cannot be fetched from the model hub and is not in its cache",
-            f"connect to the internet, or copy the folders {', '.join(PARTS)} of huggingface.co/{hub_id} and pass"
-            " the path of the folder they are in",
-        ) from error
 
 
 @contextmanager

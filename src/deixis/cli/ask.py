@@ -57,9 +57,9 @@ def ask(
 
     from deixis.ask import ask as answer_question
     from deixis.ask import describe
-    from deixis.predict import load_depth, load_mask
+    from deixis.predict import load_mask, load_metric
 
-    depth, segment = load_depth(depth_model, device), load_mask(mask_model, device)
+    depth, segment = load_metric(depth_model, device), load_mask(mask_model, device)
     answer = answer_question(loaded, question, depth=depth, segment=segment, text=text, fov=fov, focal_px=focal_px)
     if not as_json:
         say(describe(answer))

@@ -37,10 +37,10 @@ def demo(
 
     from deixis.ask import answer as answer_question
     from deixis.ask import describe
-    from deixis.predict import load_depth, load_mask
+    from deixis.predict import load_mask, load_metric
     from deixis.viz import overview
 
-    depth_model, mask_model = load_depth("evp-depth-mini"), load_mask("evp-refer-mini")
+    depth_model, mask_model = load_metric("evp-depth-mini"), load_mask("evp-refer-mini")
     depth = replace(depth_model(loaded), camera=choose_camera(None, loaded.rgb.shape[:2], FOV_DEG, None))
     save_depth(depth, out, NAME, rgb=loaded.rgb)
     about = depth.to_dict()

@@ -27,11 +27,12 @@ from deixis.cli.common import (
 )
 from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, InputItem, check_out, collect_inputs, read_image, save_depth
-from deixis.registry import find
-from deixis.types import TTA
+from deixis.registry import find, is_pipeline
+from deixis.types import TTA, Depth
 
 if TYPE_CHECKING:
     from deixis.predict import DepthPredictor
+    from deixis.relative import RelativePredictor
 
 
 def depth(
@@ -48,13 +49,15 @@ def depth(
     tta: Annotated[
         TTA, typer.Option("--tta", help="flip: the mean with the mirrored picture; windows: as in the papers.")
     ] = "none",
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; EVP and VPD take one.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Denoising steps of Marigold; the others take one.")
+    ] = None,
     ensemble: Annotated[
         int | None,
-        typer.Option("--ensemble", min=1, help="Predictions to merge; EVP and VPD take one."),
+        typer.Option("--ensemble", min=1, help="Maps from as many noises, merged: Marigold and Lotus-G."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of systems that draw noise; EVP and VPD draw none.")
+        int | None, typer.Option("--seed", help="Seed of systems that draw noise: Marigold and Lotus-G.")
     ] = None,
     out: OutOption = OUT,
     fov: FovOption = None,
@@ -66,21 +69,26 @@ def depth(
     """Depth of pictures: per picture X, X.depth.npy, X.depth.png, X.preview.png and X.json in --out."""
     # Everything that can be wrong with the call is found before torch is imported and a model loaded.
     choose_camera(None, (1, 1), fov, focal_px)
-    del seed  # no system here draws noise: every seed gives the same map
-    for name, value in (("--steps", steps), ("--ensemble", ensemble)):
-        if value not in (None, 1):
-            raise UsageError(f"{name} {value}", f"{model} gives its depth in one pass", f"leave {name} out")
     check_out(out)
-    find(model)
+    relative = is_pipeline(find(model))
+    settings: dict[str, Any] = {"tta": tta}  # EVP and VPD draw no noise: every seed gives the same map
+    if relative:
+        if tta != "none":
+            raise UsageError(f"--tta {tta}", f"{model} has no such augmentation", "use --ensemble")
+        settings = {"steps": steps, "ensemble": ensemble or 1, "seed": seed or 0}
+    else:
+        for name, value in (("--steps", steps), ("--ensemble", ensemble)):
+            if value not in (None, 1):
+                raise UsageError(f"{name} {value}", f"{model} gives its depth in one pass", f"leave {name} out")
     items = collect_inputs(images, exclude=out)
-    predictor = None if all(item.error for item in items) else _predictor(model, device, text)
+    predictor = None if all(item.error for item in items) else _predictor(model, device, text, settings)
 
     results: list[dict[str, Any]] = []
     failed = 0
     with progress(items, "depth") as bar:
         for item in items:
             try:
-                result = _one(item, predictor, text, tta, out, fov, focal_px, max_pixels)
+                result = _one(item, predictor, text, settings, out, fov, focal_px, max_pixels)
             except Exception as error:
                 # Whatever is wrong with one picture, or with us, is no reason to leave the others undone.
                 fail(error, item.path)
@@ -97,12 +105,17 @@ def depth(
     return exit_code(len(results), failed)
 
 
-def _predictor(model: str, device: str | None, text: str | None) -> DepthPredictor:
-    """The model, which takes this text."""
-    from deixis.predict import load_depth
+def _predictor(
+    model: str, device: str | None, text: str | None, settings: dict[str, Any]
+) -> DepthPredictor | RelativePredictor:
+    """The model, which takes this text and these settings."""
+    from deixis.predict import DepthPredictor, load_depth
 
     predictor = load_depth(model, device)
-    predictor.describe(text)
+    if isinstance(predictor, DepthPredictor):
+        predictor.describe(text)
+    else:
+        predictor.check(steps=settings["steps"], ensemble=settings["ensemble"], resolution=None)
     note = predictor.remark(text)
     if note is not None:
         say(f"note: {note}")
@@ -111,9 +124,9 @@ def _predictor(model: str, device: str | None, text: str | None) -> DepthPredict
 
 def _one(
     item: InputItem,
-    predictor: DepthPredictor | None,
+    predictor: DepthPredictor | RelativePredictor | None,
     text: str | None,
-    tta: TTA,
+    settings: dict[str, Any],
     out: Path,
     fov: float | None,
     focal_px: float | None,
@@ -124,7 +137,8 @@ def _one(
         raise item.error
     assert predictor is not None  # there is a model if any item has no error
     loaded = read_image(item.path, max_pixels=max_pixels)
-    found = predictor(loaded, text, tta=tta)
+    found = predictor(loaded, text, **settings)
+    assert isinstance(found, Depth)  # of one picture
     found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
     paths = save_depth(found, out, item.name, rgb=loaded.rgb)
     return {"input": str(item.path), "files": [str(path) for path in paths], **found.to_dict()}

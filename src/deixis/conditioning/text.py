@@ -44,3 +44,46 @@ class TextTower(nn.Module):
             out = self.clip(input_ids=token_ids)
         vectors: Tensor = out.pooler_output.unsqueeze(1) if pooled else out.last_hidden_state
         return vectors
+
+
+def encode_whole(
+    tower: TextTower, tokenizer: CLIPTokenizer, text: str, *, official: bool = False
+) -> tuple[Tensor, str | None]:
+    """One text of any length as vectors [1, T, C], without padding, as Marigold, Lotus and E2E-FT are asked.
+
+    The empty text is two vectors, its start and its end. A text that is longer than the tower reads is cut into
+    chunks between words, each with a start and an end of its own, whose vectors follow each other.
+
+    Args:
+        tower: of the system.
+        tokenizer: its vocabulary.
+        text: what to say.
+        official: cut what is too long, as the originals do.
+
+    Returns:
+        the vectors, and what was cut off, in words; None if nothing.
+    """
+    limit = tower.clip.config.max_position_embeddings - 2  # between a start and an end
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"][1:-1]
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    dropped = None
+    if official and len(ids) > limit:
+        dropped = str(tokenizer.decode(ids[limit:])).strip()
+        ids = ids[:limit]
+    device = next(tower.parameters()).device
+    parts = [
+        tower(torch.tensor([[start, *chunk, end]], device=device))
+        for chunk in _chunks(ids, tokenizer.convert_ids_to_tokens(ids), limit)
+    ]
+    return torch.cat(parts, dim=1), dropped
+
+
+def _chunks(ids: Sequence[int], tokens: Sequence[str], limit: int) -> list[list[int]]:
+    """At most ``limit`` ids each, cut where a word ends (``</w>``) where that is possible; at least one chunk."""
+    found, rest = [], list(range(len(ids)))
+    while len(rest) > limit:
+        ends = [i for i in range(limit) if tokens[rest[i]].endswith("</w>")]
+        cut = ends[-1] + 1 if ends else limit
+        found.append([ids[i] for i in rest[:cut]])
+        rest = rest[cut:]
+    return [*found, [ids[i] for i in rest]]

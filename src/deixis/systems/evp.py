@@ -179,12 +179,16 @@ class EVPRefer(nn.Module):
         return self.image_encoder.stride * self.unet.stride
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Image [B, 3, H, W] in [0, 1] and text vectors [B, T, C] to logits [B, 2, H, W]."""
+        """Image [B, 3, H, W] in [0, 1] and text vectors [B * E, T, C] to logits [B * E, 2, H, W].
+
+        ``E`` expressions of one picture follow each other, and share its latents.
+        """
         height, width = image.shape[-2:]
         image = pad_to_multiple(image * 2 - 1, self.multiple)
         latents = self.image_encoder(image)  # [B, Z, H/8, W/8]
         if self.config.std is not None:
             latents = latents / self.config.std
+        latents = latents.repeat_interleave(len(text) // len(image), dim=0)
         context = self.text_adapter(text)  # [B, T, C]
         features = self.unet(latents, context)  # finest first
         if self.imafr is not None:

@@ -109,10 +109,13 @@ class VPDRefer(nn.Module):
         return self.image_encoder.stride * self.unet.stride
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Image [B, 3, H, W] in [0, 1] and text vectors [B, T, C] to logits [B, 2, H, W]."""
+        """Image [B, 3, H, W] in [0, 1] and text vectors [B * E, T, C] to logits [B * E, 2, H, W].
+
+        ``E`` expressions of one picture follow each other, and share its latents.
+        """
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image * 2 - 1, self.multiple)
-        latents = self.image_encoder(padded)  # [B, Z, H/8, W/8]
+        latents = self.image_encoder(padded).repeat_interleave(len(text) // len(image), dim=0)  # [B * E, Z, H/8, W/8]
         features = self.unet(latents, self.text_adapter(text))  # finest first
         logits = self.decoder(features)  # [B, 2, H/8, W/8]
         logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=True)

@@ -13,12 +13,15 @@ from deixis.checkpoints.folder import MANIFEST
 from deixis.data import nyuv2
 from deixis.errors import ModelError
 from deixis.io import write_image, write_json, write_text
-from deixis.predict import DepthPredictor, MaskPredictor, load, load_depth
+from deixis.predict import DepthPredictor, MaskPredictor, load, load_metric
+from deixis.registry import MINI_LICENCE, RELATIVE
+from deixis.relative import RelativePredictor
 from deixis.training import gallery
 from deixis.training.checks import STAGES
 from deixis.training.comparison import RESAMPLES, table
 from deixis.training.measure_depth import depth_sections
 from deixis.training.measure_refer import calibrate, refer_sections
+from deixis.training.measure_relative import relative_sections
 from deixis.training.measure_stages import (
     autoencoder_sections,
     contrast_sections,
@@ -57,9 +60,11 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
         licence = "Apache-2.0" + "; trained on NYU Depth v2 frames, which are for research use" * bool(recipe.data.root)
     else:
         predictor = load(weights.absolute())
-        licence = predictor.manifest.licence
+        licence = MINI_LICENCE if isinstance(predictor, RelativePredictor) else predictor.manifest.licence
         if isinstance(predictor, MaskPredictor):
             results = _refer(predictor, weights, sources)
+        elif isinstance(predictor, RelativePredictor):
+            results = _relative(predictor, weights, sources)
         else:
             results = _depth(predictor, weights, sources)
     lines = [*_opening(recipe, weights, seconds, sources, licence), *results, *_limits(recipe)]
@@ -77,6 +82,15 @@ def _depth(predictor: DepthPredictor, weights: Path, sources: Sequence[Scenes]) 
     return [*depth_sections(predictor, sources), *_how_intervals(sources), *pictures]
 
 
+def _relative(predictor: RelativePredictor, weights: Path, sources: Sequence[Scenes]) -> list[str]:
+    photos, world = _kinds(sources)
+    photo = gallery.demo_photo()
+    _write(weights / GALLERY, gallery.relative_sheet(predictor, [(one, 3) for one in world], photo))
+    _write(weights.parent / PHOTO_GALLERY, gallery.relative_sheet(predictor, [(one, 8) for one in photos]))
+    pictures = _pictures("their true depth, and this model's without and with a caption", weights / GALLERY)
+    return [*relative_sections(predictor, sources), *_how_intervals(sources), *pictures]
+
+
 def _refer(predictor: MaskPredictor, weights: Path, sources: Sequence[Scenes]) -> list[str]:
     cut, threshold = calibrate(predictor, sources)
     manifest = json.loads((weights / MANIFEST).read_text(encoding="utf-8"))
@@ -84,7 +98,7 @@ def _refer(predictor: MaskPredictor, weights: Path, sources: Sequence[Scenes]) -
     manifest["threshold"] = predictor.manifest.threshold = threshold
     write_json(weights / MANIFEST, manifest)
     try:
-        depth = load_depth(DEPTH_MODEL)
+        depth = load_metric(DEPTH_MODEL)
     except ModelError:  # the weights that come with the package are not there yet
         depth = None
     photos, world = _kinds(sources)
@@ -206,6 +220,8 @@ def _text(recipe: Recipe) -> str:
         return f"{'; '.join(parts)} (oracle); some name what is not there."
     if recipe.system == "vpd-depth":
         return f"the name of the frame's place in CLIP's templates (oracle){_withheld(recipe)}."
+    if recipe.system in RELATIVE:
+        return f"{captions}, without distances, {recipe.text_rate:.0%} of the time; otherwise none."
     if recipe.system.endswith("depth"):
         return f"{captions}, without distances{_withheld(recipe)}."
     return f"{captions}, from a few words to distances."
@@ -266,6 +282,13 @@ def _limits(recipe: Recipe) -> list[str]:
             narrow,
             "* It is there to start perception from, not to make pictures: samples show layout and colours, hardly"
             " things.",
+        ]
+    elif recipe.system in RELATIVE:
+        lines = [
+            f"{narrow} Maps of other cameras and places may be turned over or meaningless.",
+            f"* Blurred: it works at {width} x {height} and on a stride-8 latent. Thin things and edges are lost.",
+            "* No metres: each map is true up to a scale and a shift.",
+            "* Small: use released weights of its authors where depth matters.",
         ]
     elif recipe.system.endswith("depth"):
         lines = [

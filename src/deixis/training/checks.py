@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
 from deixis.errors import UsageError
-from deixis.registry import SYSTEMS
+from deixis.registry import RELATIVE, SYSTEMS
 from deixis.training.tokenizer import SMALLEST
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         UsageError: naming the key, its value and what it may be.
     """
-    known = [*SYSTEMS, *STAGES]
+    known = [*SYSTEMS, *RELATIVE, *STAGES]
     if recipe.system not in known:
         raise UsageError(f"system {recipe.system}", "is not known", nearest(recipe.system, known))
     _check_numbers(recipe)
@@ -55,6 +55,8 @@ def check(recipe: Recipe) -> None:
         _refuse("config", recipe.config, f"leave it out: {recipe.system} has no switches")
     if recipe.system == "autoencoder":
         _check_crop(recipe)
+    if recipe.system in RELATIVE and any(side % 8 for side in recipe.data.size):
+        _refuse("data.size", list(recipe.data.size), "choose multiples of 8: latents are an eighth of it")
     _check_backbone(recipe)
 
 
@@ -78,6 +80,7 @@ def _check_numbers(recipe: Recipe) -> None:
         ("teacher.weight", recipe.teacher.weight, 0, math.inf),
         ("optimisation.steps", opt.steps, 1, math.inf),
         ("optimisation.batch_size", opt.batch_size, 1, math.inf),
+        ("expressions", recipe.expressions, 1, math.inf),
         ("optimisation.warmup", opt.warmup, 0, opt.steps),
         ("optimisation.final", opt.final, 0, 1),
         ("optimisation.weight_decay", opt.weight_decay, 0, math.inf),

@@ -14,8 +14,9 @@ from deixis.ask import measure
 from deixis.errors import DeixisError
 from deixis.io import read_image
 from deixis.predict import DepthPredictor, MaskPredictor
+from deixis.relative import RelativePredictor
 from deixis.training.scenes import Asked, Scene, Scenes
-from deixis.types import RGB, BoolMap, Depth, FloatMap
+from deixis.types import RGB, BoolMap, Depth, FloatMap, Text
 from deixis.viz import DEPTH_PERCENTILES, colorize_depth, contact_sheet, depth_legend, error_map
 
 Cell = tuple[Image.Image, str]
@@ -82,6 +83,30 @@ def _depth_row(predictor: DepthPredictor, scene: Scene) -> list[Cell]:
         (_coloured(depth, low, high), "predicted depth"),
         (_over(_enlarged(wrong)), f"error, black 0, yellow {worst:.1f} m; AbsRel {off:.2f}"),
     ]
+
+
+def relative_sheet(
+    predictor: RelativePredictor, sources: Sequence[tuple[Scenes, int]], photo: RGB | None = None
+) -> Image.Image | None:
+    """Picture, true depth, and depth without and with its caption, a row for each frame; arguments as depth_sheet."""
+    rows = []
+    for scenes, count in sources:
+        for scene in spread(scenes.splits["heldout"], count):
+            rgb, truth = scene.rgb(), scene.depth()
+            known = (truth > 0) & (truth < 80)
+            low, high = _ends(np.where(known, truth, 0))
+            true = Depth(np.where(known, truth, 0).astype(np.float32), "metric", Text("", "oracle"), "truth")
+            told = [(_plain(predictor, rgb, None), "no text"), (_plain(predictor, rgb, scene.caption), "its caption")]
+            rows.append([(_over(_enlarged(rgb)), scene.place), (_coloured(true, low, high), "true depth"), *told])
+    if photo is not None:
+        rows.append([(_over(_enlarged(photo)), "the demo's photo"), (_plain(predictor, photo, None), "no text")])
+    return contact_sheet(rows) if rows else None
+
+
+def _plain(predictor: RelativePredictor, rgb: RGB, text: str | None) -> Image.Image:
+    depth = predictor(rgb, text)
+    assert isinstance(depth, Depth)
+    return _over(_enlarged(np.asarray(depth.colorize())))
 
 
 def _ends(values: FloatMap) -> tuple[float, float]:

@@ -110,7 +110,7 @@ def _text_effect(predictor: DepthPredictor, scenes: Scenes, scored: Sequence[Sce
     """Paired comparisons of the right text with none, with the dataset's and with another frame's."""
     some = [scored[i] for i in np.linspace(0, len(scored), min(TEXT_FRAMES, len(scored)), endpoint=False).astype(int)]
     told = [scene.caption if predictor.describe.text == "id" else scene.place for scene in some]
-    others = _of_others(told)
+    others = of_others(told)
     values: dict[str, list[dict[str, float]]] = {}
     for scene, right, other in zip(some, told, others, strict=True):
         rgb, truth = scene.rgb(), scene.depth()
@@ -133,7 +133,7 @@ def _text_effect(predictor: DepthPredictor, scenes: Scenes, scored: Sequence[Sce
     return rows
 
 
-def _of_others(told: Sequence[str]) -> list[str]:
+def of_others(told: Sequence[str]) -> list[str]:
     """For each text one of a frame far away in the list that says something else; empty where all are the same."""
     n, found = len(told), []
     for i, own in enumerate(told):

@@ -75,6 +75,7 @@ class ReferTask:
         tokens: text length.
         size: (height, width) of the training pictures [px].
         batch_size: pictures a step.
+        expressions: that are asked for in each: they share its latents, and tell things of one picture apart.
         text_shares: how often a referring expression, a class word (photos) and an absent thing are asked for.
         augmentation: how far pictures are changed.
         dice: weight of the Dice loss beside the weighted cross entropy.
@@ -98,6 +99,7 @@ class ReferTask:
     tokens: int
     size: tuple[int, int]
     batch_size: int
+    expressions: int
     text_shares: tuple[float, float, float]
     augmentation: Augmentation
     dice: float
@@ -117,31 +119,35 @@ class ReferTask:
         if not sum(shares) > 0:
             raise UsageError("data.shares", "leave no expression to learn from", "give a share to a source with some")
         self.source_shares = torch.tensor(shares)
+        # Per source its frames with, per kind, what can be asked for in each.
+        self.asked = [list(_by_frame(pool).values()) for pool in self.pools]
         self.data = f"{self.train.fingerprint}, {sum(len(kind) for pool in self.pools for kind in pool)} expressions"
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
-        """``image`` [B, 3, H, W] in [0, 1], ``mask`` bool [B, H, W], ``labels`` [B, 1, H, W], ``ids`` [B, T]."""
-        n = self.batch_size
+        """``image`` [B, 3, H, W] in [0, 1], ``labels`` [B, 1, H, W], ``mask`` [B * E, H, W], ``ids`` [B * E, T]."""
+        n, each = self.batch_size, self.expressions
         warp = draw_warp(self.augmentation, n, self.size, generator)
         sources = torch.multinomial(self.source_shares, n, replacement=True, generator=generator).tolist()
         shares = torch.tensor(self.text_shares, dtype=torch.float)
-        kinds = torch.multinomial(shares, n, replacement=True, generator=generator).tolist()
-        draws = torch.rand(n, 3, generator=generator).tolist()
+        kinds = torch.multinomial(shares, n * each, replacement=True, generator=generator).view(n, each).tolist()
+        frames = torch.rand(n, generator=generator).tolist()
+        draws = torch.rand(n, each, 3, generator=generator).tolist()
         rows, masks, told = [], [], []
-        for source, kind, (first, second, third), flipped in zip(
-            sources, kinds, draws, warp.flipped.tolist(), strict=True
-        ):
-            pool = self.pools[source][kind] or self.pools[source][0]
-            pair = pool[int(first * len(pool))]
-            expression = _reworded(pair.words, pair.category, second, third) if pair.category else pair.words
-            rows.append(pair.frame)
-            masks.append(_mask(pair, self.train, self.masks))
-            told.append(flip(expression) if flipped else expression)
+        for i, source in enumerate(sources):
+            asked = self.asked[source][int(frames[i] * len(self.asked[source]))]
+            rows.append(asked[0][0].frame)
+            for kind, (first, second, third) in zip(kinds[i], draws[i], strict=True):
+                pairs = asked[kind] or asked[0]
+                pair = pairs[int(first * len(pairs))]
+                expression = _reworded(pair.words, pair.category, second, third) if pair.category else pair.words
+                masks.append(_mask(pair, self.train, self.masks))
+                told.append(flip(expression) if warp.flipped[i] else expression)
         image = warp.image(self.train.images[rows].float() / 255)
         labels = torch.where(self.photo[rows].view(-1, 1, 1), self.train.ids[rows], 0)  # the world's are no classes
+        mask = warp.labels(torch.stack(masks).view(n, each, *self.train.size).float())
         return {
             "image": jitter_colour(image, self.augmentation, generator),
-            "mask": warp.labels(torch.stack(masks)[:, None].float())[:, 0] > 0.5,
+            "mask": mask.flatten(0, 1) > 0.5,
             "labels": warp.labels(labels[:, None].float()),
             "ids": tokenize(self.tokenizer, told, self.tokens),
         }
@@ -151,10 +157,11 @@ class ReferTask:
         with recorded(unet(model)) as features:
             logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
         loss = mask_loss(logits, batch["mask"]) + self.dice * _dice(logits, batch["mask"])
+        of_pictures = [level[:: self.expressions] for level in features[0]]
         if self.distill:
-            loss = loss + self.distill * self.teacher(batch["image"], features[0])
+            loss = loss + self.distill * self.teacher(batch["image"], of_pictures)
         if self.semantics is not None:
-            loss = loss + self.semantic * self.semantics(features[0][0], batch["labels"])
+            loss = loss + self.semantic * self.semantics(of_pictures[0], batch["labels"])
         return loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -185,6 +192,16 @@ def pairs_of(store: Store, root: Path | None) -> tuple[list[tuple[list[_Pair], .
         return pools, torch.zeros(0, *store.size, dtype=torch.uint8)
     pools[0], masks = photo_pairs(store, root)
     return pools, masks
+
+
+def _by_frame(pool: tuple[list[_Pair], ...]) -> dict[int, tuple[list[_Pair], ...]]:
+    """What each frame has to ask for, per kind; frames without an expression for something that is there have none."""
+    found: dict[int, tuple[list[_Pair], ...]] = {pair.frame: ([], [], []) for pair in pool[0]}
+    for kind, pairs in enumerate(pool):
+        for pair in pairs:
+            if pair.frame in found:
+                found[pair.frame][kind].append(pair)
+    return found
 
 
 def world_pairs(store: Store, rows: Tensor) -> tuple[list[_Pair], ...]:
@@ -249,8 +266,8 @@ def mask_probability(
     training = model.training
     model.eval()
     device = next(model.parameters()).device
-    image = (resized(rgb, size)[None].float() / 255).expand(len(expressions), -1, -1, -1).to(device)
-    logits = model(image, text_tower(model)(tokenize(tokenizer, expressions, tokens).to(device)))
+    image = resized(rgb, size)[None].float() / 255
+    logits = model(image.to(device), text_tower(model)(tokenize(tokenizer, expressions, tokens).to(device)))
     model.train(training)
     margin = F.interpolate(logits[:, 1:] - logits[:, :1], size=rgb.shape[:2], mode="bilinear", align_corners=False)
     return margin[:, 0].sigmoid()

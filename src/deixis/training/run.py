@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from torch import nn
@@ -40,7 +40,8 @@ from deixis.conditioning.text import TextTower
 from deixis.data import nyuv2
 from deixis.errors import DeixisError, UsageError
 from deixis.io import write_json, write_text
-from deixis.registry import MINI_LICENCE, SYSTEMS
+from deixis.registry import MINI_LICENCE, RELATIVE, SYSTEMS
+from deixis.training import relative
 from deixis.training.augment import Augmentation
 from deixis.training.autoencoder import Autoencoder, AutoencoderTask, start_as_pooling
 from deixis.training.card import CARD, write_card
@@ -51,6 +52,7 @@ from deixis.training.depth import DepthTask
 from deixis.training.distill import Distillation
 from deixis.training.log import Log, RunLog
 from deixis.training.loop import Schedule, Task, train
+from deixis.training.objectives import System
 from deixis.training.recipe import Recipe, difference
 from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
@@ -79,11 +81,20 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     Raises:
         DeixisError: one line for anything wrong with recipe, data or run folder.
     """
+    weights = fit(recipe, log, say)
+    if not (weights / CARD).is_file():
+        say("writing the card: numbers on held-out frames, a few minutes")
+        write_card(recipe, weights, load_state(Path(recipe.out) / "state.pt")["seconds"])
+    return weights
+
+
+def fit(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Like :func:`run`, but for the card."""
     out = Path(recipe.out)
     weights = out / "weights"
     _check_device(recipe.device)
     torch.set_num_threads(recipe.threads)
-    done = weights / (PIPELINE if recipe.system in STAGES else MANIFEST)
+    done = weights / (PIPELINE if recipe.system in (*STAGES, *RELATIVE) else MANIFEST)
     trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()
     _claim(recipe, out, begun=begun)
@@ -93,11 +104,10 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
         history = RunLog(out / "log.jsonl", log)
         if recipe.system in STAGES:
             _pretrain(recipe, out, weights, stores, history, begun=begun)
+        elif recipe.system in RELATIVE:
+            _finetune_relative(recipe, out, weights, stores, history, begun=begun)
         else:
             _finetune(recipe, out, weights, stores, history, begun=begun)
-    if not (weights / CARD).is_file():
-        say("writing the card: numbers on held-out frames, a few minutes")
-        write_card(recipe, weights, load_state(out / "state.pt")["seconds"])
     return weights
 
 
@@ -160,7 +170,7 @@ def _copy(source: Path, target: Path) -> None:
         raise DeixisError(target, f"cannot be written ({error.strerror})", "choose another out=DIR") from error
 
 
-def _parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, nn.Module]:
+def network_parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, nn.Module]:
     """``vae``, ``text_encoder`` and ``unet``: from ``init`` those it has, untrained those that ``backbone`` has.
 
     Raises:
@@ -218,7 +228,7 @@ def _pretrain(
     tokenizer = None
     if recipe.system != "autoencoder":
         tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
-    parts = _parts(recipe, tokenizer)
+    parts = network_parts(recipe, tokenizer)
     common: dict[str, Any] = {
         "train": stores[0],
         "val": stores[1],
@@ -282,10 +292,23 @@ def _set_scale(vae: AutoencoderKL, store: Store, size: tuple[int, int]) -> None:
     vae.register_to_config(scaling_factor=round(1 / float(torch.cat(means).std()), 5))
 
 
-def save_backbone(folder: Path, parts: dict[str, nn.Module], tokenizer: Path | None) -> None:
+def save_backbone(
+    folder: Path,
+    parts: dict[str, nn.Module],
+    tokenizer: Path | None,
+    index: dict[str, Any] | None = None,
+    schedule: dict[str, Any] = SCHEDULER,
+) -> None:
     """Write parts as a diffusers folder in half precision; it appears whole or not at all.
 
-    With all of them, ``model_index.json`` lets diffusers' own Stable Diffusion pipeline load it.
+    With all of them, ``model_index.json`` lets diffusers' own pipeline load it.
+
+    Args:
+        folder: where.
+        parts: ``vae``, ``unet``, ``text_encoder``, those that there are.
+        tokenizer: folder of its vocabulary.
+        index: what ``model_index.json`` says beside the parts; that it is a Stable Diffusion, by default.
+        schedule: of the noise.
 
     Raises:
         CheckpointError: if ``folder`` is in the way.
@@ -293,7 +316,8 @@ def save_backbone(folder: Path, parts: dict[str, nn.Module], tokenizer: Path | N
     """
     check_free(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
+    plain = index is None
+    index = dict(index or {"_class_name": "StableDiffusionPipeline"})
     classes = {"vae": "AutoencoderKL", "unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"}
     try:
         disable_progress_bar()  # of transformers, for a file of two megabytes
@@ -307,8 +331,9 @@ def save_backbone(folder: Path, parts: dict[str, nn.Module], tokenizer: Path | N
                     shutil.copyfile(tokenizer / name, partial / "tokenizer" / name)
             index["tokenizer"] = ["transformers", "CLIPTokenizer"]
         if "unet" in parts:
-            write_json(partial / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **SCHEDULER})
+            write_json(partial / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **schedule})
             index["scheduler"] = ["diffusers", "DDIMScheduler"]
+        if "unet" in parts and plain:
             index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
             index["requires_safety_checker"] = False
         write_json(partial / PIPELINE, index)
@@ -330,9 +355,9 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
         UsageError: if the libraries cannot build such a backbone.
         ModelError: if the system cannot work with it.
     """
-    parts = _parts(recipe, tokenizer)
+    parts = network_parts(recipe, tokenizer)
     _wanted(parts, ("vae", "unet", "text_encoder"), recipe)
-    architecture = {name: _architecture(part) for name, part in parts.items()}
+    architecture = {name: architecture_of(part) for name, part in parts.items()}
     config = dict(recipe.config)
     vae = cast(AutoencoderKL, parts["vae"])
     if recipe.system.startswith("evp"):  # divided by what they were divided by when the U-Net was pre-trained
@@ -362,7 +387,7 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
     return model, manifest
 
 
-def _architecture(part: nn.Module) -> dict[str, Any]:
+def architecture_of(part: nn.Module) -> dict[str, Any]:
     """A part's configuration as it is written beside its weights."""
     config: Any = part.config
     sizes = config.to_dict() if hasattr(config, "to_dict") else config
@@ -406,6 +431,7 @@ def task_of(
     semantics = Semantics(network_.unet.channels[0], nyuv2.CLASSES) if recipe.semantic else None
     return ReferTask(
         root=None if recipe.data.root is None else Path(recipe.data.root),
+        expressions=recipe.expressions,
         text_shares=recipe.text_shares,
         tokens=network_.config.tokens,
         dice=recipe.dice,
@@ -430,6 +456,36 @@ def _finetune(
     state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
     # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.
     save_folder(weights, manifest, split(state), out / "tokenizer")
+
+
+def _finetune_relative(
+    recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
+) -> None:
+    """Marigold, Lotus or E2E-FT; the folder is a diffusers pipeline."""
+    tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
+    parts = network_parts(recipe, tokenizer)
+    _wanted(parts, ("vae", "unet", "text_encoder"), recipe)
+    torch.manual_seed(recipe.optimisation.seed)
+    system = cast(System, recipe.system)
+    size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
+    tower = TextTower(cast(CLIPTextModel, parts["text_encoder"]), frozen=True)
+    vae, unet = cast(AutoencoderKL, parts["vae"]), cast(UNet2DConditionModel, parts["unet"])
+    model = relative.network(system, vae, unet, tower, size)
+    task = relative.RelativeTask(
+        system=system,
+        train=stores[0],
+        val=stores[1],
+        shares=recipe.data.shares,
+        tokenizer=tokenizer,
+        size=size,
+        batch_size=recipe.optimisation.batch_size,
+        text_rate=recipe.text_rate,
+        augmentation=Augmentation(**asdict(recipe.augment)),
+        alphas_cumprod=DDIMScheduler(**relative.SCHEDULES[system]).alphas_cumprod,
+    )
+    trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
+    parts |= {"vae": trained.vae.cpu(), "unet": trained.unet.cpu(), "text_encoder": trained.text_tower.clip.cpu()}
+    save_backbone(weights, parts, out / "tokenizer", relative.index_of(system, size), relative.SCHEDULES[system])
 
 
 def _sources(recipe: Recipe) -> list[str]:

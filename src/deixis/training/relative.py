@@ -1,0 +1,268 @@
+"""Affine-invariant depth on photos and world frames: Marigold, Lotus and E2E-FT on one backbone, with text (Iris).
+
+Autoencoder and text tower stay as they are; the U-Net learns from pictures that are encoded anew for each step.
+Captions are padded to one length within a batch and the padding is masked out, which is the same as no padding: the
+empty text is its start and its end, as the originals ask for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from deixis.backbones.latents import encode
+from deixis.conditioning.text import TextTower, tokenize
+from deixis.protocols.affine import affine_metrics, align_depth, align_disparity, limited
+from deixis.relative import STRIDE
+from deixis.systems.e2e_ft import E2EFT, E2EFTConfig
+from deixis.systems.lotus import Lotus, LotusConfig
+from deixis.systems.marigold import Marigold, MarigoldConfig
+from deixis.training.augment import Augmentation, draw_warp, jitter_colour
+from deixis.training.depth import NON_METRIC_LEVELS
+from deixis.training.normalise import Target, e2e_ft_target, far_where_invalid, lotus_target, marigold_target
+from deixis.training.objectives import (
+    System,
+    TorchNoise,
+    annealed_strength,
+    depth_unet,
+    e2e_ft_objective,
+    latent_mask,
+    lotus_objective,
+    marigold_objective,
+    multi_resolution_noise,
+)
+from deixis.training.store import PARAPHRASES, SOURCES, Sampler, Store, resized
+from deixis.training.text_to_image import SCHEDULER
+
+# What each system's schedule has beside Stable Diffusion's: Marigold v1-1's ends in pure noise.
+SCHEDULES: dict[System, dict[str, Any]] = {
+    "marigold": {**SCHEDULER, "timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
+    "e2e-ft": {**SCHEDULER, "timestep_spacing": "trailing"},
+    "lotus-d": SCHEDULER,
+    "lotus-g": SCHEDULER,
+}
+# Pipeline classes under which folders are written; diffusers knows the first.
+CLASSES: dict[System, str] = {
+    "marigold": "MarigoldDepthPipeline",
+    "e2e-ft": "MarigoldDepthPipeline",
+    "lotus-d": "LotusDPipeline",
+    "lotus-g": "LotusGPipeline",
+}
+# Denoising steps where nobody says how many.
+STEPS: dict[System, int] = {"marigold": 10, "e2e-ft": 1, "lotus-d": 1, "lotus-g": 1}
+# Frames of a source that are looked at during a run.
+VALIDATED = 40
+# The world reaches to the horizon; nothing beyond is learned from or scored [m].
+FAR = 80.0
+
+
+@dataclass
+class RelativeTask:
+    """Batches of pictures, depth and captions for :func:`deixis.training.loop.train`.
+
+    Args:
+        system: whose objective.
+        train, val: the frames.
+        shares: of the sources.
+        tokenizer: of the text tower.
+        size: (height, width) of the pictures [px], multiples of 8.
+        batch_size: pictures a step.
+        text_rate: how often there is a caption.
+        augmentation: how far pictures are changed.
+        alphas_cumprod: of the noise schedule [S].
+
+    Attributes:
+        data: which frames there are, in a few letters.
+    """
+
+    system: System
+    train: Store
+    val: Store
+    shares: tuple[float, float, float]
+    tokenizer: CLIPTokenizer
+    size: tuple[int, int]
+    batch_size: int
+    text_rate: float
+    augmentation: Augmentation
+    alphas_cumprod: Tensor
+    auxiliary: nn.Module = field(default_factory=nn.Identity)
+
+    def __post_init__(self) -> None:
+        self.data = self.train.fingerprint
+        self.sampler = Sampler(self.train, self.shares)
+        tokens = self.tokenizer.model_max_length
+        self.ids = self.train.token_ids(self.tokenizer, tokens)[:, :NON_METRIC_LEVELS]
+        self.flipped_ids = self.train.token_ids(self.tokenizer, tokens, mirrored=True)[:, :NON_METRIC_LEVELS]
+        self.empty = tokenize(self.tokenizer, [""], tokens)
+
+    def batch(self, generator: torch.Generator) -> dict[str, Any]:
+        """``image`` [B, 3, H, W] in [-1, 1], ``values``, ``depth``, ``valid`` [B, 1, H, W], ``ids`` [B, T], noise.
+
+        ``values`` are what the system's network should give, in [-1, 1]; ``noise`` [B, 4, h, w] and ``timesteps``
+        [B] are Marigold's, or Lotus-G's for both halves of its batch.
+        """
+        n = self.batch_size
+        rows = self.sampler(n, generator)
+        warp = draw_warp(self.augmentation, n, self.size, generator, self.train.size)
+        image = jitter_colour(warp.image(self.train.images[rows].float() / 255), self.augmentation, generator)
+        depth = warp.depth(self.train.depths[rows].float())
+        targets = [self._target(one) for one in depth]
+        level = torch.randint(NON_METRIC_LEVELS, (n,), generator=generator)
+        which = torch.randint(PARAPHRASES, (n,), generator=generator)
+        told = torch.where(warp.flipped[:, None], self.flipped_ids[rows, level, which], self.ids[rows, level, which])
+        said = torch.rand(n, generator=generator) < self.text_rate
+        timesteps = torch.randint(len(self.alphas_cumprod), (n,), generator=generator)
+        return {
+            "image": image * 2 - 1,
+            "values": torch.stack([far_where_invalid(target) for target in targets]),
+            "depth": torch.stack([target.depth for target in targets]),
+            "valid": torch.stack([target.valid for target in targets]),
+            "ids": torch.where(said[:, None], told.long(), self.empty),
+            "noise": self._noise(n, timesteps, generator),
+            "timesteps": timesteps,
+        }
+
+    def _target(self, depth: Tensor) -> Target:
+        valid = (depth > 0) & (depth <= FAR)
+        if self.system == "e2e-ft":
+            return e2e_ft_target(depth, valid)
+        if self.system == "marigold":
+            return marigold_target(depth, valid)
+        return lotus_target(depth, valid, "truncnorm")
+
+    def _noise(self, n: int, timesteps: Tensor, generator: torch.Generator) -> Tensor:
+        height, width = self.size[0] // STRIDE, self.size[1] // STRIDE
+        if self.system == "marigold":
+            strength = annealed_strength(timesteps, length=len(self.alphas_cumprod))
+            return multi_resolution_noise((n, 4, height, width), strength, source=TorchNoise(generator))
+        return torch.randn((2 * n if self.system == "lotus-g" else n, 4, height, width), generator=generator)
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """The system's own objective."""
+        model_: Any = model
+        vae: AutoencoderKL = model_.vae
+        with torch.no_grad():
+            picture = encode(vae, batch["image"])
+            ids = batch["ids"][:, : int(self._lengths(batch["ids"]).max())]
+            text = model_.text_tower(ids)
+        unet = cast(UNet2DConditionModel, Heard(model_.unet, self._heard(ids)))
+        alphas = self.alphas_cumprod.to(picture.device)
+        if self.system == "e2e-ft":
+            return e2e_ft_objective(unet, vae, picture, text, batch["depth"], batch["valid"], alphas).loss
+        with torch.no_grad():
+            target = encode(vae, batch["values"].expand(-1, 3, -1, -1))
+        mask = latent_mask(batch["valid"])
+        if self.system == "marigold":
+            noise, timesteps = batch["noise"], batch["timesteps"]
+            return marigold_objective(unet, picture, target, text, noise, timesteps, alphas, mask).loss
+        both, targets = torch.cat([picture, picture]), torch.cat([target, picture])
+        noise = batch["noise"] if self.system == "lotus-g" else None
+        return lotus_objective(unet, both, targets, text, noise, alphas, mask).loss
+
+    def _lengths(self, ids: Tensor) -> Tensor:
+        """Tokens of each text with its start and its end [B]."""
+        return (ids == self.tokenizer.eos_token_id).int().argmax(dim=1) + 1
+
+    def _heard(self, ids: Tensor) -> Tensor:
+        """Bool [B, T], where a text has not ended yet."""
+        return torch.arange(ids.shape[1], device=ids.device) < self._lengths(ids)[:, None]
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """AbsRel and d1 after alignment on validation frames of each source, without text."""
+        model_: Any = model
+        training = model.training
+        model.eval()
+        device = next(model.parameters()).device
+        text = model_.text_tower(self.empty[:, :2].to(device))
+        found: dict[str, float] = {}
+        for source in SOURCES:
+            rows = self.val.rows(source)[:VALIDATED]
+            values = [self._aligned(model, row, text) for row in rows.tolist()]
+            scored = [one for one in values if one is not None]
+            for name in ("abs_rel", "d1") if scored else ():
+                found[f"val_{source}_{name}"] = float(np.mean([one[name] for one in scored]))
+        model.train(training)
+        return found
+
+    def _aligned(self, model: nn.Module, row: int, text: Tensor) -> dict[str, float] | None:
+        truth = self.val.depths[row, 0].float()
+        valid = (truth > 1e-3) & (truth <= FAR)
+        if not valid.any():
+            return None
+        rgb = self.val.images[row].permute(1, 2, 0).numpy()
+        image = (resized(rgb, self.size)[None].float() / 127.5 - 1).to(text.device)
+        generator = torch.Generator().manual_seed(row)
+        noise = torch.randn((1, 4, *(side // STRIDE for side in self.size)), generator=generator).to(text.device)
+        map_ = F.interpolate(predict(model, image, text, noise), size=truth.shape, mode="bilinear")[0, 0].cpu()
+        align = align_disparity if getattr(model.config, "kind", "affine") == "disparity" else align_depth
+        depth = limited(align(map_, truth, valid)[0], 1e-3, FAR)
+        return affine_metrics(depth[valid], truth[valid])
+
+
+def network(
+    system: System, vae: AutoencoderKL, unet: UNet2DConditionModel, tower: TextTower, size: tuple[int, int]
+) -> Marigold | Lotus | E2EFT:
+    """A system before training: everything frozen but the U-Net, which is made ready for it.
+
+    Args:
+        system: which.
+        vae: the backbone's autoencoder.
+        unet: its plain denoiser; changed in place.
+        tower: its text tower.
+        size: (height, width) of the training pictures [px].
+    """
+    vae.requires_grad_(False)
+    depth_unet(unet, system)
+    scheduler = DDIMScheduler(**SCHEDULES[system])
+    longer = max(size)
+    if system == "marigold":
+        return Marigold(MarigoldConfig(STEPS[system], longer), vae, unet, tower, scheduler)
+    if system == "e2e-ft":
+        return E2EFT(E2EFTConfig(longer), vae, unet, tower, scheduler)
+    return Lotus(LotusConfig("affine", longer), vae, unet, tower)
+
+
+def index_of(system: System, size: tuple[int, int]) -> dict[str, Any]:
+    """What ``model_index.json`` says beside the parts."""
+    return {
+        "_class_name": CLASSES[system],
+        "prediction_type": "depth",
+        "scale_invariant": True,
+        "shift_invariant": True,
+        "default_denoising_steps": STEPS[system],
+        "default_processing_resolution": max(size),
+    }
+
+
+class Heard:
+    """A U-Net that does not listen to what follows the end of a text.
+
+    Args:
+        unet: the network.
+        heard: bool [B, T], where there is text.
+    """
+
+    def __init__(self, unet: nn.Module, heard: Tensor) -> None:
+        self.unet = unet
+        self.heard = heard
+
+    def __call__(self, inputs: Tensor, timestep: int | Tensor, **given: Tensor) -> Any:  # noqa: ANN401 - as it
+        """As the U-Net; a batch may hold everything several times over (Lotus' two tasks)."""
+        heard = self.heard.repeat(len(inputs) // len(self.heard), 1)
+        return self.unet(inputs, timestep, encoder_attention_mask=heard, **given)
+
+
+def predict(model: nn.Module, image: Tensor, text: Tensor, noise: Tensor) -> Tensor:
+    """A map [B, 1, H, W] in [0, 1] of any of the systems, with its own number of steps."""
+    if isinstance(model, E2EFT):
+        return cast(Tensor, model(image, text))
+    assert isinstance(model, Marigold | Lotus)
+    return cast(Tensor, model(image, text, noise))

@@ -1,0 +1,321 @@
+"""Affine-invariant depth from the folders of Marigold, Lotus and E2E-FT: what loads, what comes out, what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import MarigoldDepthPipeline
+
+import deixis
+from deixis.checkpoints.pipelines import read_pipeline
+from deixis.conditioning.text import _chunks, encode_whole
+from deixis.ensemble import ensemble_depth
+from deixis.errors import KindError, ModelError, UsageError
+from deixis.relative import RelativePredictor, processing_size
+from deixis.types import Depth
+from tests.pipelines import KINDS, write_pipeline
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """The folder of one of ``KINDS``. Not to be changed."""
+    root = tmp_path_factory.mktemp("pipelines")
+
+    def folder(kind: str) -> Path:
+        return root / kind if (root / kind).is_dir() else write_pipeline(root / kind, kind)
+
+    return folder
+
+
+def predictor(folder: Path) -> RelativePredictor:
+    found = deixis.load(folder, "cpu")
+    assert isinstance(found, RelativePredictor)
+    return found
+
+
+def depth_of(found: Depth | list[Depth]) -> Depth:
+    assert isinstance(found, Depth)
+    return found
+
+
+def picture(height: int = 40, width: int = 56) -> Any:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+SYSTEMS = {
+    "marigold-v1-0": ("marigold", "affine"),
+    "marigold-v1-1": ("marigold", "affine"),
+    "marigold-lcm": ("marigold", "affine"),
+    "e2e-ft": ("e2e-ft", "affine"),
+    "lotus-d": ("lotus-d", "affine"),
+    "lotus-g": ("lotus-g", "affine"),
+    "lotus-d-disparity": ("lotus-d", "disparity"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_folder_gives_its_own_kind_of_depth(pipeline: Make, kind: str) -> None:
+    model = predictor(pipeline(kind))
+    assert (model.system, model.kind) == SYSTEMS[kind]
+    depth = depth_of(model(picture()))
+    assert depth.values.shape == (40, 56)
+    assert depth.values.dtype == np.float32
+    assert 0 <= depth.values.min() <= depth.values.max() <= 1
+    assert depth.kind == SYSTEMS[kind][1]
+    assert depth.text.provenance == "empty"
+    told = depth_of(model(picture(), "a small bedroom with a red chair"))
+    assert told.text.provenance == "user"
+    assert not np.array_equal(told.values, depth.values)
+    assert np.array_equal(depth_of(model(picture())).values, depth.values)
+    with pytest.raises(KindError, match="has no metres"):
+        depth.metres()
+
+
+@pytest.mark.parametrize("kind", ["marigold-v1-1", "lotus-g", "lotus-d", "e2e-ft"])
+def test_another_seed_matters_where_noise_is_drawn(pipeline: Make, kind: str) -> None:
+    model = predictor(pipeline(kind))
+    one, other = (depth_of(model(picture(), seed=seed)).values for seed in (0, 1))
+    assert np.array_equal(one, other) != model.draws_noise
+    assert model.draws_noise == (kind in ("marigold-v1-1", "lotus-g"))
+
+
+@pytest.mark.parametrize("kind", ["marigold-v1-0", "marigold-v1-1"])
+@pytest.mark.parametrize("compat", [None, "official"])
+def test_the_same_map_as_from_diffusers(pipeline: Make, kind: str, compat: Any) -> None:
+    """Sides that divide by 8, no resizing: ours, the original and diffusers agree."""
+    folder = pipeline(kind)
+    theirs = MarigoldDepthPipeline.from_pretrained(str(folder), local_files_only=True)
+    theirs.set_progress_bar_config(disable=True)
+    rgb = picture(48, 64)
+    noise = torch.randn((1, 4, 6, 8), generator=torch.Generator().manual_seed(3))
+    wanted = theirs(
+        torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255,
+        num_inference_steps=3,
+        processing_resolution=0,
+        latents=noise,
+    ).prediction[0, :, :, 0]
+    found = depth_of(predictor(folder)(rgb, steps=3, resolution=0, seed=3, compat=compat)).values
+    assert np.abs(found - wanted).max() < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resolution"),
+    [(16, 16, 0), (17, 90, 0), (90, 31, 16), (41, 43, 40), (8, 64, 64), (33, 47, 64), (64, 20, 16)],
+)
+def test_any_size(pipeline: Make, height: int, width: int, resolution: int) -> None:
+    for kind in ("marigold-v1-1", "lotus-d"):
+        values = depth_of(predictor(pipeline(kind))(picture(height, width), steps=1, resolution=resolution)).values
+        assert values.shape == (height, width)
+        assert np.isfinite(values).all()
+
+
+def test_padding_hides_nothing(pipeline: Make) -> None:
+    """A side of 43 is seen whole; the original sees 40 of it and stretches what comes out."""
+    model = predictor(pipeline("lotus-d"))
+    ours = depth_of(model(picture(43, 64), resolution=0)).values
+    official = depth_of(model(picture(43, 64), resolution=0, compat="official")).values
+    assert ours.shape == official.shape == (43, 64)
+    assert not np.allclose(ours, official)
+
+
+def test_lists_and_their_texts(pipeline: Make) -> None:
+    model = predictor(pipeline("lotus-d"))
+    found = model([picture(), picture(48, 48)], ["a red chair", None])
+    assert isinstance(found, list)
+    assert [one.text.provenance for one in found] == ["user", "empty"]
+    assert np.array_equal(found[0].values, depth_of(model(picture(), "a red chair")).values)
+    with pytest.raises(UsageError, match="has 1 entries for 2 pictures"):
+        model([picture(), picture()], ["a"])
+    with pytest.raises(UsageError, match="is a list for one picture"):
+        model(picture(), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("e2e-ft", {"steps": 2}, "gives its depth in one step"),
+        ("lotus-d", {"ensemble": 2}, "draws no noise"),
+        ("marigold-v1-1", {"steps": 0}, "is no number of steps"),
+        ("marigold-v1-1", {"ensemble": 0}, "is no number of maps"),
+        ("marigold-v1-1", {"resolution": 4}, "is too small"),
+    ],
+)
+def test_settings_a_system_does_not_have(pipeline: Make, kind: str, given: dict[str, int], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        predictor(pipeline(kind))(picture(), **given)
+
+
+def test_an_ensemble_says_how_sure_it_is(pipeline: Make) -> None:
+    depth = depth_of(predictor(pipeline("marigold-v1-1"))(picture(), ensemble=3, steps=1))
+    assert depth.uncertainty is not None
+    assert depth.uncertainty.shape == depth.values.shape
+    assert (depth.uncertainty >= 0).all()
+    assert depth.uncertainty.max() > 0
+
+
+# ------------------------------------------------------------------------------------------------ wrong folders
+
+
+def spoilt(source: Path, target: Path, change: Callable[[Path], None]) -> Path:
+    shutil.copytree(source, target)
+    change(target)
+    return target
+
+
+def edit(name: str, **values: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("lotus-d", edit("model_index.json", _class_name="LotusGPipeline"), "holds the networks of lotus-d"),
+        ("e2e-ft", edit("model_index.json", _class_name="LotusDPipeline"), "holds the networks of e2e-ft"),
+        ("e2e-ft", edit("model_index.json", _class_name="MarigoldNormalsPipeline"), "which gives no depth here"),
+        ("e2e-ft", edit("model_index.json", prediction_type="normals"), "says that it predicts normals"),
+        ("marigold-v1-1", edit("model_index.json", default_denoising_steps="four"), "says default_denoising_steps"),
+        ("marigold-v1-1", edit("unet/config.json", class_embed_type="timestep"), "as no system here"),
+        ("marigold-v1-1", edit("unet/config.json", cross_attention_dim=24), r"unet"),
+        ("marigold-v1-1", edit("scheduler/scheduler_config.json", _class_name="PNDMScheduler"), "names the scheduler"),
+        ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
+        ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
+        ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("[]"), "is not a mapping"),
+        (
+            "marigold-v1-1",
+            lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"x" * 40),
+            "unet",
+        ),
+    ],
+)
+def test_wrong_folders_are_one_line(
+    pipeline: Make, tmp_path: Path, kind: str, change: Callable[[Path], Any], said: str
+) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        read_pipeline(spoilt(pipeline(kind), tmp_path / "model", change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_states_what_it_predicts(pipeline: Make, tmp_path: Path) -> None:
+    folder = spoilt(pipeline("lotus-d"), tmp_path / "plain", edit("model_index.json", prediction_type="disparity"))
+    assert read_pipeline(folder).kind == "disparity"
+
+
+def test_depth_folders_give_no_masks(pipeline: Make) -> None:
+    from deixis.predict import load_mask, load_metric
+
+    with pytest.raises(UsageError, match="gives depth, not masks"):
+        load_mask(pipeline("lotus-d"))
+    with pytest.raises(UsageError, match="gives disparity depth, which has no metres"):
+        load_metric(pipeline("lotus-d-disparity"))
+
+
+# --------------------------------------------------------------------------------------------------------- text
+
+
+def test_the_empty_text_is_start_and_end(pipeline: Make) -> None:
+    found = read_pipeline(pipeline("lotus-d"))
+    assert found.model.text_tower is not None
+    vectors, dropped = encode_whole(found.model.text_tower, found.tokenizer, "")
+    assert vectors.shape[:2] == (1, 2)
+    assert dropped is None
+
+
+def test_long_texts_are_read_whole(pipeline: Make) -> None:
+    model = predictor(pipeline("lotus-d"))
+    tower = model.model.text_tower
+    assert tower is not None
+    long = "a red chair and a blue lamp " * 20
+    whole, dropped = encode_whole(tower, model.tokenizer, long)
+    cut, lost = encode_whole(tower, model.tokenizer, long, official=True)
+    assert whole.shape[1] > 77 + 2
+    assert cut.shape[1] == 77
+    assert dropped is None
+    assert lost
+    assert long.strip().endswith(lost.strip())
+    assert model.remark(long) is None
+    assert "ignores the end" in (model.remark(long, "official") or "")
+    # A text that fits is the same either way.
+    assert torch.equal(*(encode_whole(tower, model.tokenizer, "a red chair", official=o)[0] for o in (True, False)))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_chunks_hold_everything_and_cut_between_words(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    words, limit = rng.integers(1, 10, rng.integers(0, 60)).tolist(), int(rng.integers(2, 13))
+    tokens = ["x</w>" if i == n - 1 else "x" for n in words for i in range(n)]
+    chunks = _chunks(list(range(len(tokens))), tokens, limit)
+    assert [i for chunk in chunks for i in chunk] == list(range(len(tokens)))
+    assert all(len(chunk) <= limit for chunk in chunks)
+    assert len(chunks) >= 1
+    if max(words, default=0) <= limit:
+        assert all(tokens[chunk[-1]].endswith("</w>") for chunk in chunks if chunk)
+
+
+# -------------------------------------------------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_longer_side_is_the_resolution(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width, resolution = (int(rng.integers(*limits)) for limits in ((1, 4000), (1, 4000), (16, 1024)))
+    found = processing_size(height, width, resolution)
+    assert max(found) == resolution
+    assert min(found) >= 1
+    official = processing_size(height, width, resolution, official=True)
+    assert all(0 <= one - other <= 1 for one, other in zip(found, official, strict=True))
+    assert processing_size(height, width, 0) == (height, width)
+
+
+# ----------------------------------------------------------------------------------------------------- ensembles
+
+
+def scenes(seed: int, n: int) -> torch.Tensor:
+    """The same map [12, 16] ``n`` times, each with a scale and a shift of its own."""
+    rng = np.random.default_rng(seed)
+    base = np.cumsum(rng.random((12, 16)), axis=1)
+    base = (base - base.min()) / np.ptp(base)
+    maps = [base * rng.uniform(0.3, 0.9) + rng.uniform(0, 0.1) for _ in range(n)]
+    return torch.from_numpy(np.stack(maps)[:, None]).float()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("reduction", ["median", "mean"])
+def test_scale_and_shift_do_not_count(seed: int, n: int, reduction: Any) -> None:
+    maps = scenes(seed, n)
+    merged, spread = ensemble_depth(maps, reduction=reduction)
+    wanted = (maps[:1] - maps[:1].min()) / (maps[:1].max() - maps[:1].min())
+    assert torch.allclose(merged, wanted, atol=1e-4)
+    assert float(spread.max()) < 1e-4
+
+
+def test_an_outlier_is_pulled_in_and_nothing_collapses() -> None:
+    maps = scenes(0, 4) + 0.02 * torch.randn(4, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    ours, official = ensemble_depth(maps), ensemble_depth(maps, compat="official")
+    for merged, _ in (ours, official):
+        assert float(merged.min()) == 0
+        assert float(merged.max()) == pytest.approx(1)
+    assert float(ours[1].mean()) <= 1.05 * float(official[1].mean())
+
+
+def test_what_cannot_be_merged() -> None:
+    with pytest.raises(UsageError, match=r"pass \[N, 1, H, W\]"):
+        ensemble_depth(torch.zeros(3, 4, 5))
+    with pytest.raises(UsageError, match="align scales as well"):
+        ensemble_depth(torch.zeros(2, 1, 4, 5), scale_invariant=False)
+    flat, spread = ensemble_depth(torch.full((3, 1, 4, 5), 0.5))
+    assert torch.isfinite(flat).all()
+    assert torch.isfinite(spread).all()
