@@ -187,3 +187,16 @@ def test_stored_embeddings_are_part_of_the_state() -> None:
     assert depth.state_dict()["stored_text"].shape == (1, 40, TEXT_WIDTH)
     assert classes.state_dict()["stored_text"].shape == (2, 1, TEXT_WIDTH)
     assert depth.text_tower is None
+
+
+@pytest.mark.parametrize("name", ["evp-refer", "vpd-refer"])
+def test_expressions_of_one_picture_share_its_latents(name: str) -> None:
+    """Two pictures with three expressions each: the same as six pictures."""
+    model = build(name).eval()
+    torch.manual_seed(3)
+    image, text = torch.rand(2, 3, 64, 64), torch.randn(6, 40, TEXT_WIDTH)
+    with torch.no_grad():
+        shared = model(image, text)
+        alone = model(image.repeat_interleave(3, dim=0), text)
+    assert shared.shape == (6, 2, 64, 64)
+    torch.testing.assert_close(shared, alone, rtol=1e-4, atol=1e-5)

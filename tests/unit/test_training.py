@@ -554,6 +554,7 @@ def refer_task(
         "tokens": 16,
         "size": (48, 64),
         "batch_size": 12,
+        "expressions": 1,
         "augmentation": STILL,
         "dice": 1.0,
         "distill": 0.0,
@@ -715,6 +716,20 @@ def test_refer_batches_are_functions_of_their_generator(stores, rooms, tokenizer
         "ids": (12, 16),
     }
     assert task.data.startswith(f"{stores[0].fingerprint}, ")
+
+
+def test_expressions_of_one_picture_follow_each_other(stores, tokenizer):
+    task = refer_task(
+        stores, None, tokenizer, (1.0, 0.0, 0.0), shares=(0.0, 1.0, 1.0), size=(36, 48), batch_size=5, expressions=3
+    )
+    batch, train = task.batch(generator()), stores[0]
+    assert batch["image"].shape[0] == batch["labels"].shape[0] == 5
+    assert batch["mask"].shape == (15, 36, 48)
+    assert batch["ids"].shape == (15, 16)
+    for i, image in enumerate(batch["image"]):
+        row = int((train.images.float() / 255 - image).abs().amax(dim=(1, 2, 3)).argmin())
+        there = [tokenize(tokenizer, [text], 16)[0] for text, targets in train.expressions[row] if targets]
+        assert all(any(ids.equal(one) for one in there) for ids in batch["ids"][3 * i : 3 * i + 3])
 
 
 def test_things_of_the_world_are_no_classes(stores, rooms, tokenizer):
