@@ -100,6 +100,18 @@ def recipes_in(text: str) -> list[tuple[str, str, tuple[int, ...]]]:
     ]
 
 
+def groups(pattern: str, text: str) -> tuple[str, ...]:
+    """What a pattern's groups match in a remark.
+
+    Raises:
+        ValueError: if the remark does not say it.
+    """
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"{text!r} does not say {pattern!r}")
+    return found.groups()
+
+
 def follow(kind: str, name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """The input that a recipe describes.
 

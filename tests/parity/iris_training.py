@@ -62,7 +62,7 @@ from deixis.training.objectives import (
     multi_resolution_noise,
     scale_and_shift_invariant_l1,
 )
-from tests.parity.iris_rows import Case, Row, follow, recipes_in
+from tests.parity.iris_rows import Case, Row, follow, groups, recipes_in
 
 NUMBER = r"([-+\d.eE]*\d)"
 METRICS = {
@@ -109,7 +109,7 @@ def check_marigold_train_loss(folder: Path) -> list[Row]:
         _check_entry(case, ("losses", key), values | _gradient_norms(unet, found.loss, entry))
     _check_noise(case)
     for key, multipliers in case.facts["lr_multiplier"].items():
-        total, ratio, warmup = re.fullmatch(rf"\w+\({NUMBER},\s*{NUMBER},\s*{NUMBER}\)", key).groups()  # type: ignore[union-attr]
+        total, ratio, warmup = groups(rf"\w+\({NUMBER},\s*{NUMBER},\s*{NUMBER}\)", key)
         for step in multipliers:
             case.check(iter_exponential(int(step), int(total), float(ratio), int(warmup)), "lr_multiplier", key, step)
     return case.finish()
@@ -218,7 +218,7 @@ def _schedule(case: Case, name: str) -> DDPMScheduler:
 
 def _betas(text: str) -> DDPMScheduler:
     """A schedule described as ``DDPM scaled_linear 0.00085..0.012, 1000 steps, no zero-SNR rescale``."""
-    kind, first, last, steps = re.search(rf"DDPM (\w+) {NUMBER}\.\.{NUMBER}, (\d+) steps", text).groups()  # type: ignore[union-attr]
+    kind, first, last, steps = groups(rf"DDPM (\w+) {NUMBER}\.\.{NUMBER}, (\d+) steps", text)
     return DDPMScheduler(
         num_train_timesteps=int(steps),
         beta_schedule=kind,
@@ -284,7 +284,7 @@ def _check_noise(case: Case) -> None:
     shape = tuple(case.fact(path, "shape"))
     remark = case.facts[path]["random source"]
     normal, uniform = re.findall(r"(\w+)\('([^']*\{n\}[^']*)'", remark)
-    kept = _index(re.search(r"keep \[(.*?)\]", remark)[1])  # type: ignore[index]
+    kept = _index(groups(r"keep \[(.*?)\]", remark)[0])
     for key in case.facts[path]["calls"]:
         named = re.fullmatch(rf"(\w+?)_(?:scalar{NUMBER}|annealed)", key)
         if named is None:
@@ -382,7 +382,7 @@ def check_depth_normalisation_lotus(folder: Path) -> list[Row]:
         constant = re.match(rf"distance_to_plane_depth of constant distance {NUMBER}", key)
         for pixel in entries if constant else ():
             row, column = map(int, pixel.split(","))
-            plane = plane_depth(torch.full((height, width), float(constant[1])))  # type: ignore[index]
+            plane = plane_depth(torch.full((height, width), float(constant[1])))
             case.check(plane[row, column].item(), "stats", key, pixel)
     return case.finish()
 
@@ -419,18 +419,18 @@ def _toy(case: Case, dataset: str) -> tuple[Any, Tensor]:
     name, text = _described(case, f"{dataset} depth")
     (base, holes), seed = recipes_in(text), case.seed
     call = r"\w+\('[^']+',\s*\([^)]*\)\)"
-    factor, offset = re.search(rf"floor\({call}\s*\*\s*{NUMBER}\s*\+\s*{NUMBER}", text).groups()  # type: ignore[union-attr]
+    factor, offset = groups(rf"floor\({call}\s*\*\s*{NUMBER}\s*\+\s*{NUMBER}", text)
     depth = follow(*base, seed) * float(factor) + float(offset)
     slope = re.search(rf"linspace\({NUMBER},{NUMBER},(\d+)\) down the rows", text)
     if slope:
         rows = np.linspace(float(slope[1]), float(slope[2]), int(slope[3]), dtype=np.float32)
         depth = depth + torch.from_numpy(rows)[:, None]
     depth = depth.floor()
-    value, share = re.search(rf"{NUMBER} where {call}\s*<\s*{NUMBER}", text).groups()  # type: ignore[union-attr]
+    value, share = groups(rf"{NUMBER} where {call}\s*<\s*{NUMBER}", text)
     depth[follow(*holes, seed) < float(share)] = float(value)
-    region, value = re.search(rf"then (rows.*?) = {NUMBER}", text).groups()  # type: ignore[union-attr]
+    region, value = groups(rf"then (rows.*?) = {NUMBER}", text)
     depth[_span(region, "rows"), _span(region, "cols")] = float(value)
-    unit = {"mm": 1000, "cm": 100}[re.search(r"uint16 (mm|cm)", name)[1]]  # type: ignore[index]
+    unit = {"mm": 1000, "cm": 100}[groups(r"uint16 (mm|cm)", name)[0]]
     return case.make("rgb", dataset).numpy(), depth[None] / unit
 
 
@@ -479,7 +479,7 @@ def check_evaluation_metrics(folder: Path) -> list[Row]:
     """Alignment, limits and metrics on every recorded set; several images at once; the thinning of columns."""
     case = Case.read(folder, "evaluation_metrics")
     truth, depth, disparity = (case.array(name) for name in ("gt", "pred_depth", "pred_disparity"))
-    factor, offset = re.search(rf"pred_depth\s*\*\s*{NUMBER}\s*\+\s*{NUMBER}", case.facts["inputs"]).groups()  # type: ignore[union-attr]
+    factor, offset = groups(rf"pred_depth\s*\*\s*{NUMBER}\s*\+\s*{NUMBER}", case.facts["inputs"])
     aligned: dict[str, Tensor] = {}
     for key in case.facts["metrics"]:
         named = re.fullmatch(r"([^_]+)_(\w+)_(None|\d+)", key)
@@ -584,7 +584,7 @@ def check_dataset_masks(folder: Path) -> list[Row]:
 
 def _rows_toy(text: str) -> Tensor:
     """``480x640 depth 2500 mm; rows 100-109 = 0, 200-209 = 10000`` in metres."""
-    height, width, base = map(int, re.match(r"(\d+)x(\d+) depth (\d+) mm", text).groups())  # type: ignore[union-attr]
+    height, width, base = map(int, groups(r"(\d+)x(\d+) depth (\d+) mm", text))
     depth = torch.full((height, width), float(base))
     for below, first, last, value in re.findall(r"(?:<(\d+)|(\d+)-(\d+)) = (\d+)", text):
         depth[slice(int(below)) if below else slice(int(first), int(last) + 1)] = float(value)
@@ -604,9 +604,9 @@ def _steps_toy(text: str, shape: Iterable[int]) -> Tensor:
 
 def _kitti_toy(text: str, height: int, width: int) -> Tensor:
     """``constant 20 m (uint16 = m*256); row 0 = 7/256 m; row H//2 = column index/256 m``."""
-    base, scale = re.search(rf"constant {NUMBER} m \(uint16 = m\*(\d+)\)", text).groups()  # type: ignore[union-attr]
+    base, scale = groups(rf"constant {NUMBER} m \(uint16 = m\*(\d+)\)", text)
     depth = torch.full((height, width), float(base))
-    row, value = re.search(rf"row (\d+) = {NUMBER}/{scale} m", text).groups()  # type: ignore[union-attr]
+    row, value = groups(rf"row (\d+) = {NUMBER}/{scale} m", text)
     depth[int(row)] = float(value) / float(scale)
     depth[height // 2] = torch.arange(width) / float(scale)
     return depth
@@ -614,7 +614,7 @@ def _kitti_toy(text: str, height: int, width: int) -> Tensor:
 
 def _kitti_extra(framed: Tensor, text: str) -> dict[str, Any]:
     """Where the row that counts columns has gone, and the first column that is left; lines of a split list."""
-    scale = float(re.search(r"uint16 = m\*(\d+)", text)[1])  # type: ignore[index]
+    scale = float(groups(r"uint16 = m\*(\d+)", text)[0])
     counted = (framed.diff(dim=1) * scale == 1).all(dim=1).nonzero().flatten().tolist()
     lines = ["date/drive/0.png drive/0.png 721.5", "date/drive/1.png None 721.5"]
     return {

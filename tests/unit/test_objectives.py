@@ -34,7 +34,6 @@ from deixis.training.objectives import (
     add_task_embedding,
     annealed_strength,
     depth_unet,
-    drop_text,
     e2e_ft_objective,
     iter_exponential,
     latent_mask,
@@ -220,19 +219,6 @@ def test_the_learning_rate_rises_and_falls():
 def test_bad_schedules_are_refused(total, ratio, warmup):
     with pytest.raises(UsageError, match="iter_exponential"):
         iter_exponential(0, total, ratio, warmup)
-
-
-def test_text_is_dropped_at_its_rate():
-    texts = [f"room {i}" for i in range(2000)]
-    assert drop_text(texts, 0) == texts
-    assert set(drop_text(texts, 1)) == {""}
-    dropped = drop_text(texts, 0.1, torch.Generator().manual_seed(0))
-    assert dropped == drop_text(texts, 0.1, torch.Generator().manual_seed(0))
-    assert 150 < dropped.count("") < 250
-    assert all(after in (before, "") for before, after in zip(texts, dropped, strict=True))
-    assert drop_text([], 0.5) == []
-    with pytest.raises(UsageError, match=r"rate of 1\.1"):
-        drop_text(texts, 1.1)
 
 
 # Scale and shift.

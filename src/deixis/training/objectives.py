@@ -8,7 +8,7 @@ original is undefined or depends on how it was run, ``docs/semantics.md`` says w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -510,23 +510,6 @@ def iter_exponential(step: int, total: int, final_ratio: float = 0.01, warmup: i
     if step >= total:
         return final_ratio
     return float(final_ratio ** ((step - warmup) / (total - warmup)))
-
-
-def drop_text(texts: Sequence[str], rate: float, generator: torch.Generator | None = None) -> list[str]:
-    """The texts, each replaced by the empty prompt with a probability, so that one model serves without words too.
-
-    Args:
-        texts: one for each picture.
-        rate: the probability, in [0, 1].
-        generator: of the random numbers.
-
-    Raises:
-        UsageError: if ``rate`` is outside [0, 1].
-    """
-    if not 0 <= rate <= 1:
-        raise UsageError("drop_text", f"was given a rate of {rate}", "use a value in [0, 1]")
-    dropped = torch.rand(len(texts), generator=generator) < rate
-    return ["" if gone else text for gone, text in zip(dropped.tolist(), texts, strict=True)]
 
 
 def depth_unet(unet: UNet2DConditionModel, system: System) -> UNet2DConditionModel:

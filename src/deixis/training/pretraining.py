@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import typer
 
 from deixis.backbones.stable_diffusion import read_autoencoder, read_denoiser, read_text_encoder, read_tokenizer
@@ -37,6 +38,9 @@ from deixis.training.refer import mask_probability
 from deixis.training.run import architecture_of, fit, network_parts, save_backbone
 from deixis.training.scenes import Scene, Scenes, load_scenes
 from deixis.types import BoolMap
+
+# Two numbers of each sample and seed [S, N, 2].
+Samples = npt.NDArray[np.float64]
 
 RANDOM = "random"
 RATES = (3e-4, 1e-3, 3e-3)
@@ -248,11 +252,11 @@ class _Metric:
     """A number of a task, from the seeds' samples [S, N, 2]."""
 
     name: str
-    statistic: Callable[[Any], Statistic]
+    statistic: Callable[[Samples], Statistic]
     smaller_is_better: bool
     digits: int
 
-    def compare(self, where: str, pair: tuple[str, Any, Any], clusters: Sequence[int]) -> Comparison:
+    def compare(self, where: str, pair: tuple[str, Samples, Samples], clusters: Sequence[int]) -> Comparison:
         """Samples of two models, the second with its name."""
         name, one, other = pair
         return Comparison.of(
@@ -266,7 +270,7 @@ class _Metric:
         )
 
 
-def _oiou(samples: Any) -> Statistic:  # noqa: ANN401 - an array [S, N, 2]
+def _oiou(samples: Samples) -> Statistic:
     summed = samples.sum(axis=0)
     return lambda rows: 100 * iou(*summed[rows].sum(axis=0))
 
@@ -309,7 +313,7 @@ def _report(
     return lines
 
 
-def _samples(results: Sequence[dict[str, Any]], source: str, text: str) -> Any:  # noqa: ANN401 - an array [S, N, 2]
+def _samples(results: Sequence[dict[str, Any]], source: str, text: str) -> Samples:
     return np.array([one[source][text] for one in results], dtype=np.float64)
 
 

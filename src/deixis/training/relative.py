@@ -254,7 +254,7 @@ class Heard:
         self.unet = unet
         self.heard = heard
 
-    def __call__(self, inputs: Tensor, timestep: int | Tensor, **given: Tensor) -> Any:  # noqa: ANN401 - as it
+    def __call__(self, inputs: Tensor, timestep: int | Tensor, **given: Tensor) -> Any:  # noqa: ANN401 - the U-Net's own output
         """As the U-Net; a batch may hold everything several times over (Lotus' two tasks)."""
         heard = self.heard.repeat(len(inputs) // len(self.heard), 1)
         return self.unet(inputs, timestep, encoder_attention_mask=heard, **given)
