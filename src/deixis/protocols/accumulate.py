@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from deixis.errors import UsageError
 
 
 class RowMetric(Metric):
@@ -42,3 +45,25 @@ class RowMetric(Metric):
             return [[] for _ in range(self.width)]
         columns: list[list[float]] = dim_zero_cat(self.rows).view(-1, self.width).T.tolist()
         return columns
+
+    def image_means(self, names: Sequence[str], protocol: str, skipped: int) -> dict[str, float]:
+        """The mean of each number over images that weigh the same, with the counts ``images`` and ``skipped``.
+
+        Args:
+            names: of the numbers.
+            protocol: how the error calls it.
+            skipped: images without a pixel to score.
+
+        Raises:
+            UsageError: if no image was scored.
+        """
+        columns = self.columns()
+        images = len(columns[0])
+        if not images:
+            raise UsageError(
+                protocol,
+                f"no image was scored and {skipped} skipped for want of ground truth in range",
+                "give it images with ground truth in metres",
+            )
+        means = {name: math.fsum(column) / images for name, column in zip(names, columns, strict=True)}
+        return {**means, "images": images, "skipped": skipped}

@@ -7,7 +7,6 @@ of prs-eth/Marigold, whose formulas Lotus and E2E-FT carry as well. Cases that t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -326,16 +325,7 @@ class AffineMetrics(RowMetric):
         Raises:
             UsageError: if no image was scored.
         """
-        columns = self.columns()
-        images, skipped = len(columns[0]), int(self.skipped)
-        if not images:
-            raise UsageError(
-                self.protocol.dataset.name,
-                f"no image was scored and {skipped} skipped for want of ground truth in range",
-                "give it images with ground truth in metres",
-            )
-        means = {name: math.fsum(column) / images for name, column in zip(AFFINE_METRICS, columns, strict=True)}
-        return {**means, "images": images, "skipped": skipped}
+        return self.image_means(AFFINE_METRICS, self.protocol.dataset.name, int(self.skipped))
 
 
 def thinned(

@@ -265,16 +265,7 @@ class DepthMetrics(RowMetric):
         Raises:
             UsageError: if no image was scored.
         """
-        columns = self.columns()
-        images, skipped = len(columns[0]), int(self.skipped)
-        if not images:
-            raise UsageError(
-                self.protocol.name,
-                f"no image was scored and {skipped} skipped for want of ground truth in range",
-                "give it images with ground truth in metres",
-            )
-        means = {name: math.fsum(column) / images for name, column in zip(DEPTH_METRICS, columns, strict=True)}
-        return {**means, "images": images, "skipped": skipped}
+        return self.image_means(DEPTH_METRICS, self.protocol.name, int(self.skipped))
 
 
 def _size(values: Tensor) -> str:
