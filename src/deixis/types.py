@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FloatMap = npt.NDArray[np.float32]
 BoolMap = npt.NDArray[np.bool_]
+IntMap = npt.NDArray[np.int32]
 RGB = npt.NDArray[np.uint8]
 
 DepthKind = Literal["metric", "affine", "disparity"]

@@ -1,0 +1,138 @@
+"""A dataset's root: a folder, or one plain tar of it, read alike.
+
+The public evaluation loaders keep each set in one uncompressed tar whose members begin with ``./``; downloads are
+folders. Readers name files by their path inside the root, with forward slashes, and need not know which it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from deixis.errors import InputError
+from deixis.io import printable
+
+T = TypeVar("T")
+COPY_AGAIN = "copy the dataset again"
+
+
+class Container:
+    """The files of a dataset.
+
+    Args:
+        root: a folder, or an uncompressed tar file.
+
+    Raises:
+        InputError: if it is neither.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._members: dict[str, tuple[int, int]] | None = None
+        if self.root.is_dir():
+            return
+        if not self.root.is_file():
+            raise InputError(printable(self.root), "is no folder or tar file", "check the path")
+        try:
+            with tarfile.open(self.root, "r:") as tar:
+                files = [member for member in tar if member.isfile()]
+        except (tarfile.TarError, OSError) as error:
+            raise InputError(
+                printable(self.root), f"is no plain tar file ({error})", "unpack it and pass the folder"
+            ) from error
+        self._members = {str(PurePosixPath(one.name)): (one.offset_data, one.size) for one in files}
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        if self._members is not None:
+            return path in self._members
+        return (self.root / path).is_file()
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there is such a folder."""
+        if self._members is not None:
+            return any(name.startswith(f"{path}/") for name in self._members)
+        return (self.root / path).is_dir()
+
+    def glob(self, pattern: str) -> list[str]:
+        """Paths that match, sorted; ``*`` stays within one folder."""
+        if self._members is not None:
+            depth = pattern.count("/")
+            return sorted(
+                name for name in self._members if name.count("/") == depth and PurePosixPath(name).match(pattern)
+            )
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern) if path.is_file())
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            InputError: if it is not there, or cannot be read.
+        """
+        try:
+            if self._members is None:
+                return (self.root / path).read_bytes()
+            if path not in self._members:
+                raise FileNotFoundError(path)
+            offset, size = self._members[path]
+            with self.root.open("rb") as file:  # opened each time, so that worker processes can share this object
+                file.seek(offset)
+                return file.read(size)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            why = "is not there" if missing else f"cannot be read ({error.strerror or error})"
+            raise InputError(self.label(path), why, COPY_AGAIN) from error
+
+    def label(self, path: str) -> str:
+        """How errors call a file."""
+        return printable(os.fspath(self.root / path))
+
+    def decode(self, path: str, decode: Callable[[bytes], T]) -> T:
+        """A file, decoded.
+
+        Raises:
+            InputError: if it is not there, or damaged: whatever ``decode`` raises means that.
+        """
+        content = self.read(path)
+        try:
+            return decode(content)
+        except InputError:
+            raise
+        except Exception as error:  # decoders report damage as anything from OSError to struct.error
+            why = " ".join(f"{error}".split()) or type(error).__name__
+            raise InputError(self.label(path), f"is damaged ({why})", COPY_AGAIN) from error
+
+    def picture(self, path: str) -> npt.NDArray[np.uint8]:
+        """A picture, uint8 [H, W, 3].
+
+        Raises:
+            InputError: if it is not there, or damaged.
+        """
+        return self.decode(path, lambda content: np.asarray(_opened(content).convert("RGB")))
+
+    def integers(self, path: str) -> npt.NDArray[Any]:
+        """A grey picture of integers [H, W], as stored.
+
+        Raises:
+            InputError: if it is not there, damaged, or no grey picture of integers.
+        """
+        values = self.decode(path, lambda content: np.asarray(_opened(content)))
+        if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+            raise InputError(
+                self.label(path), f"is no grey picture of integers ({list(values.shape)} {values.dtype})", COPY_AGAIN
+            )
+        return values
+
+
+def _opened(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image

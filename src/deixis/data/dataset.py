@@ -1,0 +1,98 @@
+"""What every reader gives: samples by index, each with what its dataset knows of a picture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deixis.camera import Camera
+from deixis.errors import InputError
+from deixis.types import RGB, BoolMap, FloatMap, IntMap, Text
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """Words that mean something in a picture.
+
+    Attributes:
+        text: the words.
+        mask: bool [H, W], the pixels meant; nowhere true where nothing is.
+        name: unique within the dataset.
+        distance_m: planar depth of what is meant [m], where the dataset knows it.
+    """
+
+    text: str
+    mask: BoolMap
+    name: str
+    distance_m: float | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether anything is meant."""
+        return bool(self.mask.any())
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture and what is known of it.
+
+    Attributes:
+        name: unique within the dataset and the same on every machine: its path inside the root, mostly.
+        rgb: uint8 [H, W, 3], sRGB.
+        depth: float32 [H, W] [m], planar, raw; 0 where unknown. None where the dataset has none.
+        mask: bool [H, W], where the dataset's own mask file says that depth counts; None without such a file.
+        camera: intrinsics, where the dataset states them.
+        expressions: referring expressions, those for nothing included.
+        instances: int32 [H, W], the thing at each pixel, 0 for none; None where the dataset has none.
+        instance_names: what a number in ``instances`` is, in words.
+        texts: descriptions by source, such as ``class`` or ``caption``, each with its provenance.
+    """
+
+    name: str
+    rgb: RGB
+    depth: FloatMap | None = None
+    mask: BoolMap | None = None
+    camera: Camera | None = None
+    expressions: tuple[Expression, ...] = ()
+    instances: IntMap | None = None
+    instance_names: dict[int, str] | None = None
+    texts: dict[str, Text] | None = None
+
+
+class Dataset(ABC):
+    """A split of a dataset under a root, in a published layout.
+
+    Attributes:
+        name: of the dataset, as ``deixis eval`` takes it.
+        split: which part.
+        names: of the samples, in the published order.
+    """
+
+    name: str
+    split: str
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read a sample.
+
+        Raises:
+            InputError: if one of its files is missing or damaged.
+        """
+
+
+def check_count(where: str, found: int, expected: int, remedy: str) -> None:
+    """Refuse a list or a copy that is not whole.
+
+    Raises:
+        InputError: if the counts differ; names both.
+    """
+    if found != expected:
+        raise InputError(where, f"holds {found} samples where {expected} are published", remedy)
