@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEPTH_COLORMAP = "Spectral"
 ERROR_COLORMAP = "inferno"
+SIGNED_COLORMAP = "RdBu"
 DEPTH_PERCENTILES = (1.0, 99.0)
 """Ends of the colour scale: a few outliers must not wash out the rest."""
 
@@ -101,6 +102,29 @@ def error_map(pred: FloatMap, gt: FloatMap, vmax: float) -> Image.Image:
         raise UsageError("error map", f"has the upper end {vmax}", "pass a vmax above 0")
     known = np.isfinite(gt) & (gt > 0) & np.isfinite(pred)
     return Image.fromarray(_paint(_position(np.abs(pred - gt), 0.0, vmax), ERROR_COLORMAP, known))
+
+
+def signed_map(difference: FloatMap, end: float) -> Image.Image:
+    """A difference as a picture [H, W]: white is 0, red (nearer) ``-end`` or less, blue (farther) ``end`` or more.
+
+    Args:
+        difference: [H, W].
+        end: upper end of the colour scale, in the difference's unit.
+
+    Raises:
+        UsageError: if ``end`` is not positive.
+    """
+    if not end > 0:
+        raise UsageError("difference map", f"has the upper end {end}", "pass one above 0")
+    return Image.fromarray(_paint(_position(difference, -end, end), SIGNED_COLORMAP, np.isfinite(difference)))
+
+
+def attention_overlay(rgb: RGB, attention: FloatMap) -> Image.Image:
+    """The picture in grey under its attention [H, W], from the least of it (dark) to the most (yellow)."""
+    low, high = float(attention.min()), float(attention.max())
+    heat = _paint(_position(attention, low, high), ERROR_COLORMAP, np.ones_like(attention, dtype=np.bool_))
+    grey = np.asarray(Image.fromarray(rgb).convert("L").convert("RGB"))
+    return Image.blend(Image.fromarray(grey), Image.fromarray(heat), 0.6)
 
 
 def depth_legend(low: float, high: float, kind: DepthKind, width: int) -> Image.Image:

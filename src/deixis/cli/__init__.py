@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deixis import __version__
-from deixis.cli import ask, convert, demo, depth, models, segment, train, world
+from deixis.cli import ask, convert, demo, depth, models, refine, segment, train, world
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("depth", short_help="Depth of pictures, in metres.")(depth.depth)
 app.command("segment", short_help="The pixels an expression refers to.")(segment.segment)
 app.command("ask", short_help="How far something is.")(ask.ask)
+app.command("refine", short_help="What ever more words do to depth.")(refine.refine)
 app.command("models", short_help="The weights there are.")(models.models)
 app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)

@@ -59,6 +59,10 @@ def depth(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of systems that draw noise: Marigold and Lotus-G.")
     ] = None,
+    compare_text: Annotated[
+        bool,
+        typer.Option("--compare-text", help="Also without --text, with its words shuffled, and with a contrary one."),
+    ] = False,
     out: OutOption = OUT,
     fov: FovOption = None,
     focal_px: FocalOption = None,
@@ -70,6 +74,12 @@ def depth(
     # Everything that can be wrong with the call is found before torch is imported and a model loaded.
     choose_camera(None, (1, 1), fov, focal_px)
     check_out(out)
+    if compare_text and not (text or "").strip():
+        raise UsageError(
+            "--compare-text", "compares a description with others", "say what is true of the picture: --text"
+        )
+    if compare_text and tta != "none":
+        raise UsageError(f"--tta {tta}", "is not compared", "leave it out")
     relative = is_pipeline(find(model))
     settings: dict[str, Any] = {"tta": tta}  # EVP and VPD draw no noise: every seed gives the same map
     if relative:
@@ -88,7 +98,7 @@ def depth(
     with progress(items, "depth") as bar:
         for item in items:
             try:
-                result = _one(item, predictor, text, settings, out, fov, focal_px, max_pixels)
+                result = _one(item, predictor, text, settings, out, fov, focal_px, max_pixels, compare_text)
             except Exception as error:
                 # Whatever is wrong with one picture, or with us, is no reason to leave the others undone.
                 fail(error, item.path)
@@ -131,6 +141,7 @@ def _one(
     fov: float | None,
     focal_px: float | None,
     max_pixels: int,
+    compare: bool,
 ) -> dict[str, Any]:
     """Depth of one picture, written; what ``--json`` tells of it."""
     if item.error is not None:
@@ -141,4 +152,13 @@ def _one(
     assert isinstance(found, Depth)  # of one picture
     found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
     paths = save_depth(found, out, item.name, rgb=loaded.rgb)
-    return {"input": str(item.path), "files": [str(path) for path in paths], **found.to_dict()}
+    more: dict[str, Any] = {}
+    if compare:
+        from deixis import refine
+
+        assert text is not None
+        given = {name: value for name, value in settings.items() if name in ("steps", "ensemble", "seed")}
+        compared = refine.compare_text(predictor, loaded, text, **given)
+        paths += refine.save(compared, out, item.name, "compare")
+        more = {"compare_text": compared.to_dict()}
+    return {"input": str(item.path), "files": [str(path) for path in paths], **found.to_dict(), **more}

@@ -78,6 +78,37 @@ def encode_whole(
     return torch.cat(parts, dim=1), dropped
 
 
+def words_at(tokenizer: CLIPTokenizer, text: str, limit: int, *, cut: bool = False) -> list[tuple[str, list[int]]]:
+    """The words of a text, and the places of their tokens among its vectors.
+
+    Args:
+        tokenizer: the system's vocabulary.
+        text: what is said.
+        limit: tokens between a start and an end.
+        cut: what is longer is not read; else it is read in chunks, as by :func:`encode_whole`.
+    """
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"][1:-1]
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    chunks = [ids[:limit]] if cut else _chunks(ids, tokens, limit)
+    words: list[tuple[str, list[int]]] = []
+    begun: list[int] = []  # indices of the tokens of the word at hand
+    place, index = 0, 0
+    places = []
+    for chunk in chunks:
+        place += 1  # the chunk's start
+        for _ in chunk:
+            places.append(place)
+            begun.append(index)
+            if tokens[index].endswith("</w>"):
+                word = str(tokenizer.decode([ids[i] for i in begun])).strip()
+                words.append((word, [places[i] for i in begun]))
+                begun = []
+            place += 1
+            index += 1
+        place += 1  # its end
+    return words
+
+
 def _chunks(ids: Sequence[int], tokens: Sequence[str], limit: int) -> list[list[int]]:
     """At most ``limit`` ids each, cut where a word ends (``</w>``) where that is possible; at least one chunk."""
     found, rest = [], list(range(len(ids)))

@@ -1,0 +1,93 @@
+"""``deixis refine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deixis.cli.common import OK, OUT, DeviceOption, JsonOption, MaxPixelsOption, OutOption, emit, field, put, say
+from deixis.errors import InputError, UsageError
+from deixis.io import DEFAULT_MAX_PIXELS, check_out, output_name, read_image
+from deixis.registry import find, is_pipeline
+
+if TYPE_CHECKING:
+    from deixis.data.world import WorldFrame
+
+# The level of captions that names everything notable and tells no distance.
+EVERYTHING = 2
+
+
+def refine(
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="A picture; with --frame a folder of shards.", show_default=False),
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A description, more detailed each time; a single one is grown by its phrases."),
+    ] = None,
+    frame: Annotated[
+        int | None,
+        typer.Option("--frame", help="Seed of a frame of the world, described in its own words, phrase by phrase."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|PATH", help="Name (see 'deixis models') or weight folder.")
+    ] = "evp-depth-mini",
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Denoising steps of Marigold; the others take one.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of systems that draw noise.")] = 0,
+    out: OutOption = OUT,
+    max_pixels: MaxPixelsOption = DEFAULT_MAX_PIXELS,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """What ever more words do to depth: maps, differences, a sheet, where words look, and X.refine.json in --out."""
+    if (frame is None) == (texts is None):
+        problem = "has no description" if frame is None else "has descriptions of its own"
+        raise UsageError(str(image), problem, "give --text, once or several times, or --frame, not both")
+    check_out(out)
+    settings: dict[str, Any] = {}
+    if is_pipeline(find(model)):
+        settings = {"steps": steps, "seed": seed}
+    elif steps not in (None, 1):
+        raise UsageError(f"--steps {steps}", f"{model} gives its depth in one pass", "leave --steps out")
+    if frame is None:
+        loaded = read_image(image, max_pixels=max_pixels)
+        name = output_name(image.name)
+        told: dict[str, Any] = {"texts": texts}
+    else:
+        shown = _frame(image, frame)
+        loaded = read_image(shown.rgb, max_pixels=max_pixels)
+        name = f"{shown.kind}-{frame}"
+        told = {"texts": [shown.captions[EVERYTHING][0]], "provenance": "oracle", "truth": shown.depth}
+
+    from deixis import refine as words
+    from deixis.predict import load_depth
+
+    predictor = load_depth(model, device)
+    for text in told["texts"]:
+        note = predictor.remark(text)
+        if note is not None:
+            say(f"note: {note}")
+    found = words.refine(predictor, loaded, **told, **settings)
+    paths = words.save(found, out, name, "refine")
+    if as_json:
+        emit({"input": str(image), **found.to_dict(), "files": [str(path) for path in paths]})
+        return OK
+    put(f"{field(image)}\t{field(paths[0])}")
+    for reading in found.each[1:]:
+        error = "" if reading.abs_rel is None else f", AbsRel {reading.abs_rel:.3f}"
+        say(f"{reading.label}: {'; '.join(reading.added)}: {reading.mean:.4f} {found.unit}{error}")
+    return OK
+
+
+def _frame(folder: Path, seed: int) -> WorldFrame:
+    from deixis.data.world import read_shards
+
+    for one in read_shards(folder):
+        if one.seed == seed:
+            return one
+    raise InputError(folder, f"has no frame of seed {seed}", "look at the numbers in its files' names")
