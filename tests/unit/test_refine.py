@@ -182,7 +182,7 @@ class TestCommands:
         assert run("depth", picture, *arguments, "--out", tmp_path) == 0
         compared = json.loads((tmp_path / "room.compare.json").read_text())
         assert [reading["text"] for reading in compared["readings"]][:2] == ["a red chair", ""]
-        assert (tmp_path / "room.png.depth.npy").is_file()
+        assert (tmp_path / "room.depth.npy").is_file()
 
     @pytest.mark.parametrize(
         ("arguments", "problem"),
