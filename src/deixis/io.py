@@ -631,8 +631,13 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8; undecodable bytes of file names are escaped as Python and JSON do."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file."""
     with _replacing(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+        file.write(content)
 
 
 def write_exr(path: Path, values: FloatMap) -> None:

@@ -12,9 +12,10 @@ import torch
 import deixis
 from deixis.data.world import read_shards
 from deixis.errors import InputError
+from deixis.protocols.ask import balanced_quantile
 from deixis.training import card, comparison, gallery
 from deixis.training.comparison import Comparison, Estimate
-from deixis.training.measure_refer import _balanced_quantile, calibrate
+from deixis.training.measure_refer import calibrate
 from deixis.training.recipe import Data, Optimisation, Recipe
 from deixis.training.run import run
 from deixis.training.scenes import load_scenes
@@ -177,8 +178,8 @@ def test_splits_of_the_world_go_by_seeds():
 
 def test_groups_weigh_the_same_whatever_their_size():
     many, few = np.linspace(0.5, 0.6, 1000), np.array([0.1, 0.2])
-    assert _balanced_quantile([many, few], 0.05) == pytest.approx(0.1)
-    assert _balanced_quantile([many, few], 0.4) == pytest.approx(0.2)
+    assert balanced_quantile([many, few], 0.05) == pytest.approx(0.1)
+    assert balanced_quantile([many, few], 0.4) == pytest.approx(0.2)
 
 
 def test_a_verdict_needs_an_interval_clear_of_zero():

@@ -13,6 +13,7 @@ import numpy as np
 from deixis.ask import measure
 from deixis.errors import InputError
 from deixis.predict import DepthPredictor, MaskPredictor
+from deixis.protocols.ask import balanced_quantile, relative_error
 from deixis.protocols.refer import REFER_NATIVE, iou
 from deixis.protocols.trivial import LocationPrior, Rows
 from deixis.training.comparison import Comparison, Estimate, Statistic, comparison_table, mean, table
@@ -76,7 +77,7 @@ def calibrate(predictor: MaskPredictor, sources: Sequence[Scenes]) -> tuple[floa
 
     best = max(range(len(CUTS)), key=oiou)
     scores = [np.sort([scores[best] for _, scores in found]) for found in groups]
-    return CUTS[best], round(_balanced_quantile(scores, FALSE_ABSTENTION), 3)
+    return CUTS[best], round(balanced_quantile(scores, FALSE_ABSTENTION), 3)
 
 
 def _at_cuts(predictor: MaskPredictor, scene: Scene, asked: Asked) -> tuple[list[tuple[int, int]], list[float]]:
@@ -85,14 +86,6 @@ def _at_cuts(predictor: MaskPredictor, scene: Scene, asked: Asked) -> tuple[list
     masks = [p > cut for cut in CUTS]
     counts = [REFER_NATIVE.counts(mask, truth) for mask in masks]
     return counts, [float(p[mask].mean()) if mask.any() else float(p.max()) for mask in masks]
-
-
-def _balanced_quantile(groups: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]], share: float) -> float:
-    """Quantile of several groups of numbers, each of which weighs the same."""
-    values = np.concatenate(groups)
-    weights = np.concatenate([np.full(len(group), 1 / (len(group) * len(groups))) for group in groups])
-    order = np.argsort(values, kind="stable")
-    return float(values[order][np.searchsorted(np.cumsum(weights[order]), share)])
 
 
 def refer_sections(predictor: MaskPredictor, sources: Sequence[Scenes], depth: DepthPredictor | None) -> list[str]:
@@ -241,9 +234,9 @@ def distance_section(predictor: MaskPredictor, depth: DepthPredictor, photos: Sc
         if said is None:
             continue
         inside: BoolMap = scene.mask(asked)
-        errors.append(abs(said["median"] - truth) / truth)
-        outlined.append(abs(float(np.median(maps[number].values[inside])) - truth) / truth)
-        constants.append(abs(constant - truth) / truth)
+        errors.append(relative_error(said["median"], truth))
+        outlined.append(relative_error(float(np.median(maps[number].values[inside])), truth))
+        constants.append(relative_error(constant, truth))
         clusters.append(scene.cluster)
     if not errors:
         return []
