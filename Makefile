@@ -5,7 +5,7 @@
 #   make setup PIP_FLAGS=                       show what pip does
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format parity minis pretraining clean distclean
+.PHONY: help setup demo test lint format parity minis pretraining findings clean distclean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -120,6 +120,15 @@ pretraining: setup ## what pre-training and its text are worth: DATA, RUNS and Q
 	$(PY) -m deixis.training.pretraining $(RUNS)/pretraining --recipe recipes/mini/4_evp_depth.yaml \
 		--recipe recipes/mini/5_evp_refer.yaml --start "text=$(RUNS)/mini-sd/weights" \
 		--start "no text=$(RUNS)/3_sd_no_text/weights" $$data $$study threads=1
+
+FINDINGS_STEPS ?= 400
+findings: setup ## what language does for affine-invariant depth, after minis: DATA, RUNS and QUICK as there
+	@set -eu; export $(ALLOCATOR); \
+	steps="optimisation.steps=$(FINDINGS_STEPS) optimisation.eval_every=50"; \
+	if [ -n "$(QUICK)" ]; then steps="$(QUICK_STEPS)"; fi; \
+	$(PY) -m deixis.training.findings $(RUNS)/findings $(foreach system,marigold lotus_d lotus_g e2e_ft,\
+		--recipe recipes/mini/7_$(system).yaml) init=$(RUNS)/mini-sd/weights data.world=$(RUNS)/world \
+		$(if $(DATA),data.root=$(DATA)) "data.size=[64,88]" $$steps threads=1
 
 clean: ## remove what was generated, but for .venv
 	rm -rf build dist demo-output .mypy_cache .pytest_cache .ruff_cache

@@ -8,9 +8,10 @@ beside the pictures, not on them, and survives any size and aspect ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -296,6 +297,34 @@ def contact_sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]]) -> Image.Im
             cells.append(_column([cell, _text(caption, width)], gap=4))
         lines.append(_row(cells))
     return _framed(_column(lines))
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], across: str, up: str, *, log: bool = False
+) -> Image.Image:
+    """Named lines through points (x, y), with a legend beside them.
+
+    Args:
+        lines: for each name its x and its y.
+        across: what x is.
+        up: what y is.
+        log: x on a logarithmic scale.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, marker="o", markersize=3, label=name)
+    if log:
+        axes.set_xscale("log")
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    return Image.open(drawn).convert("RGB")
 
 
 # -------------------------------------------------------------------------------------- colour of maps

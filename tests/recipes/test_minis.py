@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from diffusers import MarigoldDepthPipeline, StableDiffusionPipeline
 from omegaconf import OmegaConf
+from PIL import Image
 
 import deixis
 from deixis.backbones.stable_diffusion import PARTS, StableDiffusion, read_autoencoder
@@ -26,7 +27,7 @@ from deixis.data import nyuv2
 from deixis.errors import DeixisError, InputError, ModelError, UsageError
 from deixis.registry import RELATIVE, SYSTEMS
 from deixis.relative import RelativePredictor
-from deixis.training import pretraining
+from deixis.training import findings, pretraining
 from deixis.training.checks import STAGES
 from deixis.training.loop import NaNLossError
 from deixis.training.recipe import Recipe, read_recipe
@@ -416,6 +417,46 @@ def test_the_random_start_knows_nothing_and_has_the_same_sizes(chain, tmp_path):
         assert {key: value.shape for key, value in mine.items()} == {key: value.shape for key, value in theirs.items()}
         matrices = [key for key, value in mine.items() if value.ndim > 1 and value.std() > 0]
         assert not any(mine[key].equal(theirs[key]) for key in matrices)
+
+
+def test_findings(chain, tmp_path, monkeypatch):
+    """Marigold with and without text, two seeds; what is done is not done again."""
+    monkeypatch.setattr(findings, "SEEDS", 2)
+    monkeypatch.setattr(findings, "STEPS", (1, 3))
+    overrides = [one for one in chain.overrides(of("marigold")) if not one.startswith("out=")]
+    overrides += ["optimisation.steps=4", "optimisation.warmup=1", "optimisation.eval_every=2"]
+    done: list[str] = []
+
+    def again() -> Path:
+        done.clear()
+        return findings.study(tmp_path, [RECIPES[of("marigold")]], overrides, workers=2, say=done.append)
+
+    text = again().read_text()
+    assert len(done) == 2 * 2
+    measured = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("runs/*/measured.json")}
+    assert len(measured) == 4
+    for name, found in measured.items():
+        told = "no-text" not in name
+        assert found["sources"].keys() == found["steps"].keys() == {"nyuv2", "rooms", "roads"}
+        assert found["refined"].keys() == ({"nyuv2", "rooms", "roads"} if told else set())
+        for source in found["sources"].values():
+            assert set(source["texts"]) == (set(findings.TEXTS) if told else {"empty"})
+            for rows in source["texts"].values():
+                assert [len(row) for row in rows] == [len(findings.METRICS)] * len(source["clusters"])
+    assert "| marigold, world rooms | AbsRel |" in text
+    assert "| world roads | with text, asked without |" in text
+    assert "| marigold, without | " in text
+    for picture in ("steps.png", "training.png"):
+        assert min(Image.open(tmp_path / picture).size) > 300
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("measured.json")}
+    again()
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("measured.json")}
+
+
+def test_findings_are_of_relative_systems(chain, tmp_path):
+    name = of("evp-depth")
+    with pytest.raises(UsageError, match="evp-depth: is no system of affine-invariant depth"):
+        findings.study(tmp_path, [RECIPES[name]], chain.overrides(name), workers=1, say=lambda line: None)
 
 
 # ------------------------------------------------------------------------------------------ teachers and starts

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.backbones.latents import encode
-from deixis.conditioning.text import TextTower, tokenize
+from deixis.conditioning.text import TextTower, encode_whole, tokenize
 from deixis.protocols.affine import affine_metrics, align_depth, align_disparity, limited
 from deixis.relative import STRIDE
 from deixis.systems.e2e_ft import E2EFT, E2EFTConfig
@@ -176,32 +176,33 @@ class RelativeTask:
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """AbsRel and d1 after alignment on validation frames of each source, without text."""
-        model_: Any = model
+        """AbsRel and d1 after alignment on validation frames of each source, without text; ``told``: with captions."""
         training = model.training
         model.eval()
-        device = next(model.parameters()).device
-        text = model_.text_tower(self.empty[:, :2].to(device))
         found: dict[str, float] = {}
         for source in SOURCES:
-            rows = self.val.rows(source)[:VALIDATED]
-            values = [self._aligned(model, row, text) for row in rows.tolist()]
-            scored = [one for one in values if one is not None]
-            for name in ("abs_rel", "d1") if scored else ():
-                found[f"val_{source}_{name}"] = float(np.mean([one[name] for one in scored]))
+            rows = self.val.rows(source)[:VALIDATED].tolist()
+            for told in ("", "_told") if self.text_rate else ("",):
+                texts = [self.val.captions[row][NON_METRIC_LEVELS - 1][0] if told else "" for row in rows]
+                values = [self._aligned(model, row, text) for row, text in zip(rows, texts, strict=True)]
+                scored = [one for one in values if one is not None]
+                for name in ("abs_rel", "d1") if scored else ():
+                    found[f"val_{source}{told}_{name}"] = float(np.mean([one[name] for one in scored]))
         model.train(training)
         return found
 
-    def _aligned(self, model: nn.Module, row: int, text: Tensor) -> dict[str, float] | None:
+    def _aligned(self, model: nn.Module, row: int, text: str) -> dict[str, float] | None:
         truth = self.val.depths[row, 0].float()
         valid = (truth > 1e-3) & (truth <= FAR)
         if not valid.any():
             return None
+        model_: Any = model
+        vectors, _ = encode_whole(model_.text_tower, self.tokenizer, text)
         rgb = self.val.images[row].permute(1, 2, 0).numpy()
-        image = (resized(rgb, self.size)[None].float() / 127.5 - 1).to(text.device)
+        image = (resized(rgb, self.size)[None].float() / 127.5 - 1).to(vectors.device)
         generator = torch.Generator().manual_seed(row)
-        noise = torch.randn((1, 4, *(side // STRIDE for side in self.size)), generator=generator).to(text.device)
-        map_ = F.interpolate(predict(model, image, text, noise), size=truth.shape, mode="bilinear")[0, 0].cpu()
+        noise = torch.randn((1, 4, *(side // STRIDE for side in self.size)), generator=generator).to(vectors.device)
+        map_ = F.interpolate(predict(model, image, vectors, noise), size=truth.shape, mode="bilinear")[0, 0].cpu()
         align = align_disparity if getattr(model.config, "kind", "affine") == "disparity" else align_depth
         depth = limited(align(map_, truth, valid)[0], 1e-3, FAR)
         return affine_metrics(depth[valid], truth[valid])

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from deixis.data import nyuv2, nyuv2_refer
 from deixis.data.world import Kind, WorldFrame, kinds_in, read_shards
 from deixis.protocols.depth import NYU_EIGEN, DepthProtocol
 from deixis.training.recipe import Data
 from deixis.training.store import LEVELS, SOURCES, Source, photo_captions, world_split
-from deixis.types import BoolMap, FloatMap
+from deixis.types import BoolMap, FloatMap, IntMap
+from deixis.world.words import STRUCTURE
 
 SPLITS: tuple[nyuv2.Split, ...] = ("train", "val", "heldout")
 # World frames of a split that are kept, the first ones: of the training frames only trivial predictors are fitted.
@@ -52,6 +54,7 @@ class Scene:
         place: what it shows as a whole.
         caption: of everything visible (oracle).
         asked: expressions for it.
+        classes: of a photo's label map.
     """
 
     frame: nyuv2.Frame | WorldFrame
@@ -59,6 +62,7 @@ class Scene:
     place: str
     caption: str
     asked: tuple[Asked, ...]
+    classes: tuple[str, ...] = ()
 
     def rgb(self) -> npt.NDArray[np.uint8]:
         """uint8 [H, W, 3]. Raises InputError as the data's readers do."""
@@ -67,6 +71,26 @@ class Scene:
     def depth(self) -> FloatMap:
         """float32 [H, W] [m], 0 where unknown. Raises InputError as the data's readers do."""
         return self.frame.read_depth() if isinstance(self.frame, nyuv2.Frame) else self.frame.depth
+
+    def things(self) -> tuple[IntMap, dict[int, str]]:
+        """The thing at each pixel, int32 [H, W], and the class of each: of a photo the regions of its label map.
+
+        What the room or the street is made of (:data:`deixis.world.words.STRUCTURE`) is no thing and has 0.
+        Raises InputError as the data's readers do.
+        """
+        if isinstance(self.frame, WorldFrame):
+            names = {one["id"]: one["name"].replace("_", " ") for one in self.frame.scene["things"]}
+            names = {number: name for number, name in names.items() if name not in STRUCTURE}
+            return np.where(np.isin(self.frame.ids, list(names)), self.frame.ids, 0).astype(np.int32), names
+        labels, names = self.frame.read_labels(), {}
+        found = np.zeros(labels.shape, dtype=np.int32)
+        for name, mask, _ in nyuv2.visible(labels, self.classes):
+            if name not in STRUCTURE:
+                regions, count = ndimage.label(mask)
+                first = len(names)
+                found[mask] = regions[mask] + first
+                names |= dict.fromkeys(range(first + 1, first + count + 1), name)
+        return found, names
 
     def mask(self, asked: Asked) -> BoolMap:
         """Bool [H, W], what an expression for something that is there means. Raises InputError as the readers do."""
@@ -151,7 +175,7 @@ def _photos(root: Path) -> Scenes:
             asked += [Asked(f"the {name}", "negative", None) for name in chosen]
         scenes.counts[split] += 1
         scenes.splits[split].append(
-            Scene(frame, rooms[frame.index], nyuv2.scene_words(frame.scene), caption, tuple(asked))
+            Scene(frame, rooms[frame.index], nyuv2.scene_words(frame.scene), caption, tuple(asked), tuple(names))
         )
     return scenes
 
