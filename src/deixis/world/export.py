@@ -60,6 +60,36 @@ def _kitti_selection() -> Writer:
     return export_kitti_selection
 
 
+def _hypersim() -> Writer:
+    from deixis.world.export_relative import export_hypersim
+
+    return export_hypersim
+
+
+def _vkitti2() -> Writer:
+    from deixis.world.export_relative import export_vkitti2
+
+    return export_vkitti2
+
+
+def _eth3d() -> Writer:
+    from deixis.world.export_relative import export_eth3d
+
+    return export_eth3d
+
+
+def _scannet() -> Writer:
+    from deixis.world.export_relative import export_scannet
+
+    return export_scannet
+
+
+def _diode() -> Writer:
+    from deixis.world.export_relative import export_diode
+
+    return export_diode
+
+
 @dataclass(frozen=True)
 class Layout:
     """A way to lay frames out as files.
@@ -84,6 +114,11 @@ LAYOUTS = {
         Layout("nyuv2-sync", "rooms", _nyuv2_sync),
         Layout("kitti", "roads", _kitti),
         Layout("kitti-selection", "roads", _kitti_selection),
+        Layout("hypersim", "rooms", _hypersim),
+        Layout("vkitti2", "roads", _vkitti2),
+        Layout("eth3d", None, _eth3d),
+        Layout("scannet", "rooms", _scannet),
+        Layout("diode", None, _diode),
     )
 }
 
