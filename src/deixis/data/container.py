@@ -38,6 +38,7 @@ class Container:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._members: dict[str, tuple[int, int]] | None = None
+        self._folders: set[str] = set()
         if self.root.is_dir():
             return
         if not self.root.is_file():
@@ -50,6 +51,7 @@ class Container:
                 printable(self.root), f"is no plain tar file ({error})", "unpack it and pass the folder"
             ) from error
         self._members = {str(PurePosixPath(one.name)): (one.offset_data, one.size) for one in files}
+        self._folders = {str(above) for name in self._members for above in PurePosixPath(name).parents}
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -60,8 +62,14 @@ class Container:
     def has_folder(self, path: str) -> bool:
         """Whether there is such a folder."""
         if self._members is not None:
-            return any(name.startswith(f"{path}/") for name in self._members)
+            return path in self._folders
         return (self.root / path).is_dir()
+
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders in a folder, sorted; ``.`` is the root."""
+        if self._members is not None:
+            return sorted(one.name for one in map(PurePosixPath, self._folders) if one.name and str(one.parent) == path)
+        return sorted(one.name for one in (self.root / path).glob("*") if one.is_dir())
 
     def contents(self) -> str:
         """What lies at the top, for messages: a few names."""

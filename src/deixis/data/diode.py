@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class DIODE(ListedFrames):
 
     name = "diode"
     splits = ("val", *PLACES)
+    lists: ClassVar = dict.fromkeys(splits, ("diode.val",))
     fields = 3
     expected = f"{{{','.join(PLACES)}}}/{PICTURES}"
     remedy = "unpack val.tar.gz of diode-dataset.org and pass its folder 'val', or a plain tar of that"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class ETH3D(ListedFrames):
 
     name = "eth3d"
     splits = ("full",)
+    lists: ClassVar = {"full": ("eth3d.full",)}
     expected = PICTURES
     remedy = "pass the root of eth3d.tar as the public evaluation of Marigold lays it out, or that tar"
 

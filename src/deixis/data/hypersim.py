@@ -19,7 +19,7 @@ import io
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,8 @@ class Hypersim(ListedFrames):
 
     name = "hypersim"
     layout: Layout
-    splits = ("train", "val", "test")
+    splits = ("val", "train", "test")
+    lists: ClassVar = {"val": ("hypersim.val",), "train": ("hypersim.train",)}
     expected = (
         "ai_*/images/scene_cam_*_final_hdf5/frame.*.color.hdf5 (raw), ai_*/rgb_cam_*_fr*.png with or without the"
         " split's folder before it (marigold) or"

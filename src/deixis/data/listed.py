@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from deixis.data.container import COPY_AGAIN, Container
 from deixis.data.dataset import Dataset
+from deixis.data.splits import Listing, find_listing, inside
 from deixis.errors import InputError, UsageError
 from deixis.io import printable
-from deixis.protocols.masks import read_split
 from deixis.types import RGB
 
 Paths = tuple[str, ...]
@@ -28,14 +28,16 @@ class ListedFrames(Dataset):
         list_file: names the frames, in its order; without one the frames found in the root are taken, by path.
 
     Raises:
-        UsageError: for an unknown split.
+        UsageError: for an unknown split, or a list that leads out of the root.
         InputError: if the root holds no frames in a known layout, or the list cannot be used.
     """
 
     splits: ClassVar[tuple[str, ...]]
     """What can be asked for."""
+    lists: ClassVar[dict[str, tuple[str, ...]]]
+    """The published lists of a split; those of other splits have none."""
     fields: ClassVar[int] = 2
-    """Paths on a line of the published list."""
+    """Paths on a line of the published lists; what follows them is left out."""
     expected: ClassVar[str]
     """What a root holds, for errors."""
     remedy: ClassVar[str]
@@ -51,7 +53,11 @@ class ListedFrames(Dataset):
         if not pictures:
             problem = f"holds no {self.expected}; found {self.files.contents()}"
             raise InputError(printable(root), problem, self.remedy)
-        frames = self.found(pictures) if list_file is None else self.listed(read_list(list_file, self.fields))
+        if list_file is None:
+            frames, self.own_list = self.found(pictures), printable(root)
+        else:
+            listing = find_listing(self.lists.get(split, ()), list_file)
+            frames, self.own_list = self.listed(self._paths(listing)), listing.own
         if not frames:
             where = root if list_file is None else list_file
             raise InputError(printable(where), f"holds no frame of the split '{split}' of {self.name}", self.remedy)
@@ -74,6 +80,13 @@ class ListedFrames(Dataset):
             InputError: if a line fits no layout.
         """
 
+    def _paths(self, listing: Listing) -> list[Paths]:
+        for sample in listing.samples:
+            if len(sample) < self.fields:
+                problem = f"names {len(sample)} files of a sample that has {self.fields}: {printable(' '.join(sample))}"
+                raise InputError(printable(listing.file), problem, "name them all on its line")
+        return [tuple(inside(path) for path in sample[: self.fields]) for sample in listing.samples]
+
     def missing(self) -> Iterator[str]:
         """Files of the split that are not there, one line each."""
         for paths in self.paths:
@@ -90,36 +103,6 @@ class ListedFrames(Dataset):
             raise InputError(self.files.label(path), sizes, COPY_AGAIN)
 
 
-def read_list(file: str | Path, fields: int) -> list[Paths]:
-    """The paths on the lines of a split list; lines without ground truth are left out.
-
-    Args:
-        file: of the list.
-        fields: paths on each line; what follows them is left out.
-
-    Raises:
-        InputError: if the list cannot be read, or a line has fewer fields or leads out of the root.
-    """
-    label = printable(file)
-    try:
-        lines = read_split(Path(file).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        why = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise InputError(label, why, "check the path of the list") from error
-    except UsageError as error:
-        raise InputError(label, f"{error.subject} {error.problem}", error.remedy) from error
-    for line in lines:
-        if len(line) < fields or any(_leads_out(path) for path in line[:fields]):
-            raise InputError(
-                label, f"line '{printable(' '.join(line))}' names no {fields} files of a root", "correct it"
-            )
-    return [line[:fields] for line in lines]
-
-
 def by_picture(frames: Iterable[Paths]) -> list[tuple[str, Paths]]:
     """Frames under the path of their picture."""
     return [(paths[0], paths) for paths in frames]
-
-
-def _leads_out(path: str) -> bool:
-    return path.startswith("/") or ".." in path.split("/")

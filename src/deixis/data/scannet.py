@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from deixis.data.dataset import Sample
 from deixis.data.listed import ListedFrames, Paths, by_picture
@@ -21,6 +22,7 @@ class ScanNet(ListedFrames):
 
     name = "scannet"
     splits = ("val",)
+    lists: ClassVar = {"val": ("scannet.val",)}
     expected = PICTURES
     remedy = "pass the root of scannet_val_sampled_800_1.tar of Marigold's public evaluation, or that tar"
 

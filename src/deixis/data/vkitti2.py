@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import ClassVar
 
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN
@@ -22,7 +23,7 @@ from deixis.data.listed import ListedFrames, Paths
 from deixis.errors import InputError
 from deixis.io import printable
 
-SCENES = {"train": ("Scene02", "Scene06", "Scene18", "Scene20"), "val": ("Scene01",)}
+SCENES = {"val": ("Scene01",), "train": ("Scene02", "Scene06", "Scene18", "Scene20")}
 VARIANTS = ("15-deg-left", "15-deg-right", "clone", "morning", "overcast", "sunset")
 """Those of the published lists: no fog, no rain, no views turned by 30 degrees."""
 
@@ -46,6 +47,7 @@ class VirtualKITTI2(ListedFrames):
 
     name = "vkitti2"
     splits = tuple(SCENES)
+    lists: ClassVar = {"val": ("vkitti2.val",), "train": ("vkitti2.train",)}
     expected = "vkitti_2.0.3_rgb/Scene*/*/frames/rgb/Camera_*/rgb_*.jpg (or the same under rgb/, or in the root)"
     remedy = "unpack vkitti_2.0.3_rgb.tar, vkitti_2.0.3_depth.tar and vkitti_2.0.3_textgt.tar.gz into one folder each"
 

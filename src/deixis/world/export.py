@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from deixis.data.world import Kind, WorldFrame, read_shards
 from deixis.errors import UsageError
-from deixis.io import printable
+from deixis.io import check_out, printable
 
 Writer: TypeAlias = Callable[[Iterable[WorldFrame], Path], int]
 LIST = "list.txt"
@@ -123,7 +123,7 @@ LAYOUTS = {
 }
 
 
-def export(shards: str | Path, out: Path, layout: str, frames: int | None = None) -> int:
+def write_layout(shards: str | Path, out: Path, layout: str, frames: int | None = None) -> int:
     """Write the frames of a folder of shards in a published layout.
 
     Args:
@@ -137,11 +137,12 @@ def export(shards: str | Path, out: Path, layout: str, frames: int | None = None
 
     Raises:
         InputError: if there are no shards with frames of the layout's kind, or one is damaged.
-        UsageError: for an unknown layout, or if ``out`` holds something already.
+        UsageError: for an unknown layout, or if ``out`` holds something already or cannot be written.
         DeixisError: if a file cannot be written.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"layout '{printable(layout)}'", "is unknown", f"use one of {', '.join(LAYOUTS)}")
+    check_out(out)
     if out.is_dir() and any(out.iterdir()):
         # Frames of two exports would be read as one set.
         raise UsageError(printable(out), "holds files already", "export into an empty folder")
