@@ -24,7 +24,7 @@ from deixis.data.splits import split_lists
 from deixis.data.vkitti2 import VirtualKITTI2
 from deixis.data.world import WorldFrame, read_shards
 from deixis.errors import InputError, UsageError
-from deixis.world.export import LAYOUTS, LIST, export
+from deixis.world.export import LAYOUTS, LIST, write_layout
 from deixis.world.export_common import Fitted, fitted
 
 h5py = pytest.importorskip("h5py")
@@ -45,7 +45,7 @@ def originals(world, tmp_path_factory) -> dict[str, Path]:
     """One export per layout. Not to be changed."""
     roots = {name: tmp_path_factory.mktemp(name) / "root" for name in SETS}
     for name, root in roots.items():
-        assert export(world, root, name, FRAMES) == FRAMES
+        assert write_layout(world, root, name, FRAMES) == FRAMES
     return roots
 
 
