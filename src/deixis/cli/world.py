@@ -87,6 +87,29 @@ def render(
     return exit_code(done, len(failures))
 
 
+@app.command("export", short_help="Frames as a small dataset in a published layout.")
+def export(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder that 'deixis world render' wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the dataset; made if missing, and empty.")],
+    layout: Annotated[
+        str, typer.Option("--as", metavar="LAYOUT", help="nyuv2, nyuv2-mat, kitti …; a wrong one lists them all.")
+    ],
+    frames: Annotated[int | None, typer.Option("--frames", min=1, help="How many at most.", show_default="all")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write frames as a small dataset with exactly the names and encodings of a published one."""
+    from deixis.world.export import LIST, write_layout
+
+    count = write_layout(shards, out, layout, frames)
+    if as_json:
+        emit({"folder": str(out), "layout": layout, "samples": count})
+    else:
+        put(field(out))
+    listed = f"; pass {printable(out / LIST)} as --list" if (out / LIST).is_file() else ""
+    say(f"{count} samples as {layout} in {printable(out)}{listed}")
+    return exit_code(count, 0)
+
+
 def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if found is None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from deixis.errors import InputError
 from deixis.io import printable
+from deixis.types import RGB, FloatMap
 
 T = TypeVar("T")
 COPY_AGAIN = "copy the dataset again"
@@ -37,6 +38,7 @@ class Container:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._members: dict[str, tuple[int, int]] | None = None
+        self._folders: set[str] = set()
         if self.root.is_dir():
             return
         if not self.root.is_file():
@@ -49,6 +51,7 @@ class Container:
                 printable(self.root), f"is no plain tar file ({error})", "unpack it and pass the folder"
             ) from error
         self._members = {str(PurePosixPath(one.name)): (one.offset_data, one.size) for one in files}
+        self._folders = {str(above) for name in self._members for above in PurePosixPath(name).parents}
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -59,8 +62,23 @@ class Container:
     def has_folder(self, path: str) -> bool:
         """Whether there is such a folder."""
         if self._members is not None:
-            return any(name.startswith(f"{path}/") for name in self._members)
+            return path in self._folders
         return (self.root / path).is_dir()
+
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders in a folder, sorted; ``.`` is the root."""
+        if self._members is not None:
+            return sorted(one.name for one in map(PurePosixPath, self._folders) if one.name and str(one.parent) == path)
+        return sorted(one.name for one in (self.root / path).glob("*") if one.is_dir())
+
+    def contents(self) -> str:
+        """What lies at the top, for messages: a few names."""
+        if self._members is not None:
+            names = sorted({name.split("/")[0] for name in self._members})
+        else:
+            names = sorted(path.name for path in self.root.iterdir())
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        return printable(", ".join(names[:6]) + more) if names else "nothing"
 
     def glob(self, pattern: str) -> list[str]:
         """Paths that match, sorted; ``*`` stays within one folder."""
@@ -130,6 +148,24 @@ class Container:
                 self.label(path), f"is no grey picture of integers ({list(values.shape)} {values.dtype})", COPY_AGAIN
             )
         return values
+
+    def metres(self, path: str, per_metre: float, like: RGB) -> FloatMap:
+        """Depth stored as integers, 0 where unknown: float32 [H, W] [m].
+
+        Args:
+            path: of the grey picture.
+            per_metre: what is stored for a metre.
+            like: the picture [H, W, 3] that it belongs to.
+
+        Raises:
+            InputError: as :meth:`integers`, and if its size is not the picture's.
+        """
+        values = self.integers(path)
+        if values.shape != like.shape[:2]:
+            raise InputError(
+                self.label(path), f"is {list(values.shape)} and its picture {list(like.shape[:2])}", COPY_AGAIN
+            )
+        return values.astype(np.float32) / np.float32(per_metre)
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -67,11 +67,15 @@ class Dataset(ABC):
         name: of the dataset, as ``deixis eval`` takes it.
         split: which part.
         names: of the samples, in the published order.
+        layout: which of its published layouts the root holds; None where there is one only.
+        own_list: the file that names the samples where that is not the published list; results say so.
     """
 
     name: str
     split: str
     names: list[str]
+    layout: str | None = None
+    own_list: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -87,12 +91,27 @@ class Dataset(ABC):
             InputError: if one of its files is missing or damaged.
         """
 
+    def missing(self) -> Iterator[str]:
+        """What cannot be read though it belongs to the split, one line each.
+
+        Here every sample is read; datasets of separate files only look whether they are there.
+        """
+        for index in range(len(self)):
+            try:
+                self[index]
+            except InputError as error:
+                yield f"{error.subject}: {error.problem}"
+
+
+class CountError(InputError):
+    """A copy that has fewer samples than are published, or more."""
+
 
 def check_count(where: str, found: int, expected: int, remedy: str) -> None:
     """Refuse a list or a copy that is not whole.
 
     Raises:
-        InputError: if the counts differ; names both.
+        CountError: if the counts differ; names both.
     """
     if found != expected:
-        raise InputError(where, f"holds {found} samples where {expected} are published", remedy)
+        raise CountError(where, f"holds {found} samples where {expected} are published", remedy)

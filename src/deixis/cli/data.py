@@ -1,0 +1,223 @@
+"""``deixis data``."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deixis.cli.common import (
+    OK,
+    OUT,
+    SOME_FAILED,
+    JsonOption,
+    OutOption,
+    emit,
+    fail,
+    field,
+    progress,
+    put,
+    report,
+    say,
+)
+from deixis.errors import InputError, UsageError
+from deixis.io import check_out, printable, write_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from deixis.data.dataset import Dataset, Sample
+    from deixis.data.splits import SplitList
+
+SHOWN = 4
+"""Samples that are decoded, spread over the split."""
+
+NAMED = 20
+"""Missing files that are named; more are counted."""
+
+app = typer.Typer(rich_markup_mode=None, help="Datasets: whether a copy is whole, and the lists that name samples.")
+
+ListOption = Annotated[
+    Path | None,
+    typer.Option("--list", metavar="FILE", help="Names the samples.", show_default="the published list"),
+]
+
+
+@app.callback()
+def data() -> None:
+    """Datasets: whether a copy is whole, and the lists that name samples."""
+
+
+@app.command("check", short_help="Whether a copy of a dataset is whole.")
+def check(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Its name: nyuv2, kitti …")],
+    root: Annotated[Path, typer.Option("--root", metavar="DIR|TAR", help="Where the copy lies.")],
+    split: Annotated[
+        str | None, typer.Option("--split", help="Which part.", show_default="the one that is evaluated")
+    ] = None,
+    list_file: ListOption = None,
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
+) -> int:
+    """Check a copy: its layout, its count, every file that should be there, and some samples, in a picture in --out."""
+    check_out(out)
+    from deixis.data.dataset import CountError
+    from deixis.data.readers import open_dataset
+
+    try:
+        found = open_dataset(dataset, root, split, list_file)
+    except CountError as error:  # the layout is right, so this is a copy that is not whole
+        fail(error)
+        return SOME_FAILED
+    missing = list(found.missing())
+    for line in islice(missing, NAMED):
+        report(line)
+    if len(missing) > NAMED:
+        report(f"{len(missing) - NAMED} more are missing")
+    facts, pictures, damaged = _decode(found)
+    picture = out / f"{found.name}.{found.split}.jpg"
+    if pictures:
+        from deixis import viz
+
+        write_image(picture, viz.contact_sheet(pictures))
+    if found.own_list is not None:
+        say(f"note: samples are those of {found.own_list}, which is not the published list")
+    result = {
+        "dataset": found.name,
+        "split": found.split,
+        "layout": found.layout,
+        "samples": len(found),
+        "published_list": found.own_list is None,
+        "list": found.own_list,
+        "missing": missing,
+        "damaged": damaged,
+        "decoded": facts,
+        "picture": str(picture) if pictures else None,
+    }
+    if as_json:
+        emit(result)
+    else:
+        put(f"dataset\t{found.name}")
+        put(f"split\t{found.split}")
+        put(f"layout\t{found.layout or 'as published'}")
+        put(f"samples\t{len(found)}")
+        put(f"list\t{'as published' if found.own_list is None else field(found.own_list)}")
+        put(f"missing files\t{len(missing)}")
+        for fact in facts:
+            put("\t".join(("sample", field(fact["name"]), *_told(fact))))
+        if pictures:
+            put(f"picture\t{field(picture)}")
+    say(f"{len(found)} samples, {len(missing)} files missing, {len(damaged)} of {len(facts) + len(damaged)} damaged")
+    return SOME_FAILED if missing or damaged else OK
+
+
+def _decode(
+    found: Dataset,
+) -> tuple[list[dict[str, Any]], list[list[tuple[Image.Image, str]]], list[str]]:
+    """Some samples: what they hold, their pictures, and what is wrong with those that cannot be decoded."""
+    chosen = sorted({round(n * (len(found) - 1) / (SHOWN - 1)) for n in range(SHOWN)})
+    facts, pictures, damaged = [], [], []
+    with progress(chosen, "decode") as bar:
+        for index in chosen:
+            try:
+                sample = found[index]
+            except InputError as error:
+                if not error.problem.startswith("is not there"):  # told already
+                    fail(error)
+                damaged.append(str(error))
+            else:
+                facts.append(_facts(sample))
+                pictures.append(_pictures(sample))
+            bar.advance()
+    return facts, pictures, damaged
+
+
+def _facts(sample: Sample) -> dict[str, Any]:
+    height, width = sample.rgb.shape[:2]
+    facts: dict[str, Any] = {"name": sample.name, "width": width, "height": height}
+    if sample.depth is not None:
+        known = sample.depth[sample.depth > 0]
+        facts["depth_share"] = round(known.size / sample.depth.size, 4)
+        facts["depth_m"] = [round(float(known.min()), 3), round(float(known.max()), 3)] if known.size else None
+    facts["camera"] = sample.camera is not None
+    facts["expressions"] = len(sample.expressions)
+    return facts
+
+
+def _told(fact: dict[str, Any]) -> list[str]:
+    """What a sample holds, in words."""
+    told = [f"{fact['width']}x{fact['height']}"]
+    if "depth_m" in fact:
+        ends = "no depth" if fact["depth_m"] is None else "{:.2f} to {:.2f} m".format(*fact["depth_m"])
+        told.append(f"{ends} on {fact['depth_share']:.0%}")
+    if fact["expressions"]:
+        told.append(f"{fact['expressions']} expressions")
+    return told
+
+
+def _pictures(sample: Sample) -> list[tuple[Image.Image, str]]:
+    """The photo, its depth, and the first thing that words mean in it, as far as there are such."""
+    from PIL import Image
+
+    from deixis import viz
+    from deixis.types import Depth, Text
+
+    row = [(Image.fromarray(sample.rgb), sample.name)]
+    if sample.depth is not None:
+        depth = Depth(sample.depth, "metric", Text("", "empty"), "measured", sample.camera)
+        low, high = viz.depth_range(depth)
+        row.append((depth.colorize(), f"depth, {low:.1f} to {high:.1f} m"))
+    if sample.expressions:
+        first = sample.expressions[0]
+        row.append((viz.overlay_mask(sample.rgb, first.mask, first.text), f"{len(sample.expressions)} expressions"))
+    return row
+
+
+@app.command("lists", short_help="The lists that name samples.")
+def lists(
+    fetch: Annotated[
+        str | None, typer.Option("--fetch", metavar="NAME", help="Fetch this one from where it is published.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="With --fetch: where to put it.", show_default="the folder of lists"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """The published split lists: source, checksum, count, and whether they are here. None ships; --fetch gets one."""
+    from deixis.data.splits import fetch_list, lists_folder, split_list, split_lists
+
+    if fetch is not None:
+        path = fetch_list(fetch, out or lists_folder())
+        if as_json:
+            emit(_list_facts(split_list(fetch)) | {"file": str(path)})
+        else:
+            put(field(path))
+        return OK
+    if out is not None:
+        raise UsageError("--out", "goes with --fetch", "add --fetch NAME, or leave it out")
+    known = split_lists().values()
+    if as_json:
+        emit([_list_facts(one) for one in known])
+        return OK
+    for one in known:
+        here = field(one.local) if one.local.is_file() else "not here"
+        put(f"{one.name}\t{one.lines}\t{one.sha256}\t{one.source}\t{here}")
+    say(f"lists are looked for in {printable(lists_folder())}; 'deixis data lists --fetch NAME' gets one")
+    return OK
+
+
+def _list_facts(one: SplitList) -> dict[str, Any]:
+    """What is known of a list, as JSON-ready values."""
+    return {
+        "name": one.name,
+        "repository": one.repository,
+        "commit": one.commit,
+        "path": one.path,
+        "sha256": one.sha256,
+        "lines": one.lines,
+        "first_line": one.first_line,
+        "file": str(one.local) if one.local.is_file() else None,
+    }

@@ -1,0 +1,81 @@
+"""Frames whose picture and depth are files of their own: NYUv2 and KITTI."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from deixis.camera import Camera
+from deixis.data.container import Container
+from deixis.data.dataset import Dataset, Sample
+from deixis.types import Text
+
+
+class FrameFiles(NamedTuple):
+    """The files of a frame.
+
+    Attributes:
+        name: the picture as the dataset's lists call it, whatever the folder above is called.
+        picture: path inside the root.
+        depth: path inside the root.
+    """
+
+    name: str
+    picture: str
+    depth: str
+
+
+class DepthFrames(Dataset):
+    """Pictures with their depth maps.
+
+    Args:
+        files: the root.
+        split: which part.
+        layout: which layout of the dataset it is.
+        frames: in the published order.
+        own_list: the file that names the samples, where it is not the published one.
+    """
+
+    per_metre: float
+    """What a depth map stores for a metre."""
+
+    def __init__(
+        self, files: Container, split: str, layout: str, frames: Sequence[FrameFiles], own_list: str | None
+    ) -> None:
+        self.files = files
+        self.split = split
+        self.layout = layout
+        self.frames = list(frames)
+        self.names = [frame.name for frame in self.frames]
+        self.own_list = own_list
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a frame.
+
+        Raises:
+            InputError: if one of its files is missing or damaged, or picture and depth differ in size.
+        """
+        frame = self.frames[index]
+        rgb = self.files.picture(frame.picture)
+        return Sample(
+            name=frame.name,
+            rgb=rgb,
+            depth=self.files.metres(frame.depth, self.per_metre, rgb),
+            camera=self.camera(frame, rgb.shape[1], rgb.shape[0]),
+            texts=self.texts(frame),
+        )
+
+    def missing(self) -> Iterator[str]:
+        """Listed files that are not there, one line each."""
+        for _, *paths in self.frames:
+            yield from (f"{self.files.label(path)}: is not there" for path in paths if not self.files.has(path))
+
+    @abstractmethod
+    def camera(self, frame: FrameFiles, width: int, height: int) -> Camera | None:
+        """Intrinsics of a frame of that size, None where the dataset does not state them."""
+
+    def texts(self, frame: FrameFiles) -> dict[str, Text] | None:
+        """What the dataset says about a frame in words; nothing by default."""
+        del frame
+        return None

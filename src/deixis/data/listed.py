@@ -1,0 +1,108 @@
+"""Frames named by the lines of a split list, or else by what is in the root: what such readers share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+
+from deixis.data.container import COPY_AGAIN, Container
+from deixis.data.dataset import Dataset
+from deixis.data.splits import Listing, find_listing, inside
+from deixis.errors import InputError, UsageError
+from deixis.io import printable
+from deixis.types import RGB
+
+Paths = tuple[str, ...]
+
+
+class ListedFrames(Dataset):
+    """A split of a dataset whose frames are files of their own.
+
+    Args:
+        root: a folder, or a plain tar of it.
+        split: one of ``splits``.
+        list_file: names the frames, in its order; without one the frames found in the root are taken, by path.
+
+    Raises:
+        UsageError: for an unknown split, or a list that leads out of the root.
+        InputError: if the root holds no frames in a known layout, or the list cannot be used.
+    """
+
+    splits: ClassVar[tuple[str, ...]]
+    """What can be asked for."""
+    lists: ClassVar[dict[str, tuple[str, ...]]]
+    """The published lists of a split; those of other splits have none."""
+    fields: ClassVar[int] = 2
+    """Paths on a line of the published lists; what follows them is left out."""
+    expected: ClassVar[str]
+    """What a root holds, for errors."""
+    remedy: ClassVar[str]
+    """Where to get that."""
+
+    def __init__(self, root: str | Path, split: str, list_file: str | Path | None = None) -> None:
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise UsageError(f"split '{printable(split)}'", f"is none of {self.name}", f"use one of {known}")
+        self.split = split
+        self.files = Container(root)
+        pictures = self.pictures()
+        if not pictures:
+            problem = f"holds no {self.expected}; found {self.files.contents()}"
+            raise InputError(printable(root), problem, self.remedy)
+        if list_file is None:
+            frames, self.own_list = self.found(pictures), printable(root)
+        else:
+            listing = find_listing(self.lists.get(split, ()), list_file)
+            frames, self.own_list = self.listed(self._paths(listing)), listing.own
+        if not frames:
+            where = root if list_file is None else list_file
+            raise InputError(printable(where), f"holds no frame of the split '{split}' of {self.name}", self.remedy)
+        self.names = [name for name, _ in frames]
+        self.paths = [paths for _, paths in frames]
+
+    @abstractmethod
+    def pictures(self) -> list[str]:
+        """All pictures in the root, by path, in the layout that it has; none if that is no known one."""
+
+    @abstractmethod
+    def found(self, pictures: Sequence[str]) -> list[tuple[str, Paths]]:
+        """Names of the split's frames among the pictures in the root, with their files."""
+
+    @abstractmethod
+    def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
+        """Names of the split's frames on the lines of a list, with their files in the root.
+
+        Raises:
+            InputError: if a line fits no layout.
+        """
+
+    def _paths(self, listing: Listing) -> list[Paths]:
+        for sample in listing.samples:
+            if len(sample) < self.fields:
+                problem = f"names {len(sample)} files of a sample that has {self.fields}: {printable(' '.join(sample))}"
+                raise InputError(printable(listing.file), problem, "name them all on its line")
+        return [tuple(inside(path) for path in sample[: self.fields]) for sample in listing.samples]
+
+    def missing(self) -> Iterator[str]:
+        """Files of the split that are not there, one line each."""
+        for paths in self.paths:
+            yield from (f"{self.files.label(path)}: is not there" for path in paths if not self.files.has(path))
+
+    def check_size(self, path: str, values: npt.NDArray[Any], rgb: RGB) -> None:
+        """Refuse a map [H, W] of another size than its picture.
+
+        Raises:
+            InputError: if the sizes differ; names both.
+        """
+        if values.shape != rgb.shape[:2]:
+            sizes = f"is {list(values.shape)} where its picture is {list(rgb.shape[:2])}"
+            raise InputError(self.files.label(path), sizes, COPY_AGAIN)
+
+
+def by_picture(frames: Iterable[Paths]) -> list[tuple[str, Paths]]:
+    """Frames under the path of their picture."""
+    return [(paths[0], paths) for paths in frames]

@@ -1,0 +1,114 @@
+"""Which datasets there are, and how each is opened."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from deixis.errors import UsageError
+from deixis.io import printable
+
+if TYPE_CHECKING:
+    from deixis.data.dataset import Dataset
+
+Open: TypeAlias = "Callable[[Path, str, Path | None], Dataset]"
+
+
+# A dataset's module is imported when it is opened: names are listed and checked without h5py and the like.
+
+
+def _nyuv2(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.nyuv2_sets import open_nyuv2
+
+    return open_nyuv2(root, split, list_file)
+
+
+def _kitti(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.kitti import open_kitti
+
+    return open_kitti(root, split, list_file)
+
+
+def _eth3d(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.eth3d import ETH3D
+
+    return ETH3D(root, split, list_file)
+
+
+def _scannet(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.scannet import ScanNet
+
+    return ScanNet(root, split, list_file)
+
+
+def _diode(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.diode import DIODE
+
+    return DIODE(root, split, list_file)
+
+
+def _hypersim(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.hypersim import Hypersim
+
+    return Hypersim(root, split, list_file)
+
+
+def _vkitti2(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.vkitti2 import VirtualKITTI2
+
+    return VirtualKITTI2(root, split, list_file)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A dataset that can be read.
+
+    Attributes:
+        name: as the commands take it.
+        splits: its parts; the first is taken where none is named.
+        open: reads the part of a root, with a list of samples or with the published one.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    open: Open
+
+
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("nyuv2", ("test", "train", "sync"), _nyuv2),
+        Reader("kitti", ("test", "val", "train", "selection"), _kitti),
+        Reader("eth3d", ("full",), _eth3d),
+        Reader("scannet", ("val",), _scannet),
+        Reader("diode", ("val", "indoors", "outdoor"), _diode),
+        Reader("hypersim", ("val", "train", "test"), _hypersim),
+        Reader("vkitti2", ("val", "train"), _vkitti2),
+    )
+}
+
+
+def open_dataset(name: str, root: str | Path, split: str | None = None, list_file: str | Path | None = None) -> Dataset:
+    """Open a split of a dataset.
+
+    Args:
+        name: a name of ``READERS``.
+        root: folder or plain tar, in a published layout.
+        split: one of the reader's; None for its first.
+        list_file: names the samples; None for the published list.
+
+    Raises:
+        UsageError: for an unknown dataset or split.
+        InputError: if the root does not hold it, or a list is missing or damaged.
+    """
+    reader = READERS.get(name)
+    if reader is None:
+        close = difflib.get_close_matches(name, READERS, n=1)
+        hint = f"did you mean {close[0]}? There are" if close else "use one of"
+        raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"{hint} {', '.join(READERS)}")
+    if split is not None and split not in reader.splits:
+        raise UsageError(f"split '{printable(split)}'", f"is none of {name}", f"use one of {', '.join(reader.splits)}")
+    return reader.open(Path(root), split or reader.splits[0], None if list_file is None else Path(list_file))

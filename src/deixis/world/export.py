@@ -1,0 +1,150 @@
+"""The world on disk: frames as small datasets in published layouts, so that readers meet real files.
+
+Each layout is a function of its own module, registered here. It writes the frames under a folder with exactly the
+published names and encodings, each file whole or not at all, and returns how many samples there are. Where the
+layout's samples are named by a list, it writes ``list.txt`` beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from deixis.data.world import Kind, WorldFrame, read_shards
+from deixis.errors import UsageError
+from deixis.io import check_out, printable
+
+Writer: TypeAlias = Callable[[Iterable[WorldFrame], Path], int]
+LIST = "list.txt"
+"""The samples of an export, as ``deixis data check --list`` takes it."""
+
+
+# A layout's module is imported when it is written: names are listed without h5py and the like.
+
+
+def _nyuv2() -> Writer:
+    from deixis.world.export_nyuv2 import export_nyuv2
+
+    return export_nyuv2
+
+
+def _nyuv2_labelled() -> Writer:
+    from deixis.world.export_nyuv2 import export_nyuv2_labelled
+
+    return export_nyuv2_labelled
+
+
+def _nyuv2_mat() -> Writer:
+    from deixis.world.export_nyuv2 import export_nyuv2_mat
+
+    return export_nyuv2_mat
+
+
+def _nyuv2_sync() -> Writer:
+    from deixis.world.export_nyuv2 import export_nyuv2_sync
+
+    return export_nyuv2_sync
+
+
+def _kitti() -> Writer:
+    from deixis.world.export_kitti import export_kitti
+
+    return export_kitti
+
+
+def _kitti_selection() -> Writer:
+    from deixis.world.export_kitti import export_kitti_selection
+
+    return export_kitti_selection
+
+
+def _hypersim() -> Writer:
+    from deixis.world.export_relative import export_hypersim
+
+    return export_hypersim
+
+
+def _vkitti2() -> Writer:
+    from deixis.world.export_relative import export_vkitti2
+
+    return export_vkitti2
+
+
+def _eth3d() -> Writer:
+    from deixis.world.export_relative import export_eth3d
+
+    return export_eth3d
+
+
+def _scannet() -> Writer:
+    from deixis.world.export_relative import export_scannet
+
+    return export_scannet
+
+
+def _diode() -> Writer:
+    from deixis.world.export_relative import export_diode
+
+    return export_diode
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay frames out as files.
+
+    Attributes:
+        name: as ``deixis world export --as`` takes it.
+        kind: of the frames it shows; None for both.
+        writer: imports the function that writes it.
+    """
+
+    name: str
+    kind: Kind | None
+    writer: Callable[[], Writer]
+
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout("nyuv2", "rooms", _nyuv2),
+        Layout("nyuv2-labelled", "rooms", _nyuv2_labelled),
+        Layout("nyuv2-mat", "rooms", _nyuv2_mat),
+        Layout("nyuv2-sync", "rooms", _nyuv2_sync),
+        Layout("kitti", "roads", _kitti),
+        Layout("kitti-selection", "roads", _kitti_selection),
+        Layout("hypersim", "rooms", _hypersim),
+        Layout("vkitti2", "roads", _vkitti2),
+        Layout("eth3d", None, _eth3d),
+        Layout("scannet", "rooms", _scannet),
+        Layout("diode", None, _diode),
+    )
+}
+
+
+def write_layout(shards: str | Path, out: Path, layout: str, frames: int | None = None) -> int:
+    """Write the frames of a folder of shards in a published layout.
+
+    Args:
+        shards: what ``deixis world render`` wrote.
+        out: folder for the files; made if missing, and empty.
+        layout: a name of ``LAYOUTS``.
+        frames: how many at most; None for all.
+
+    Returns:
+        How many samples were written.
+
+    Raises:
+        InputError: if there are no shards with frames of the layout's kind, or one is damaged.
+        UsageError: for an unknown layout, or if ``out`` holds something already or cannot be written.
+        DeixisError: if a file cannot be written.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"layout '{printable(layout)}'", "is unknown", f"use one of {', '.join(LAYOUTS)}")
+    check_out(out)
+    if out.is_dir() and any(out.iterdir()):
+        # Frames of two exports would be read as one set.
+        raise UsageError(printable(out), "holds files already", "export into an empty folder")
+    chosen = LAYOUTS[layout]
+    return chosen.writer()(read_shards(shards, kind=chosen.kind, limit=frames), out)
