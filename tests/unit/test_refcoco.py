@@ -277,7 +277,7 @@ def test_a_wrong_root_says_what_it_lacks_and_what_it_holds(root, tmp_path):
 def test_unknown_names_are_refused(original):
     with pytest.raises(UsageError, match="dataset 'flickr': is unknown; use one of refcoco, "):
         RefCoco(original, "flickr")
-    with pytest.raises(UsageError, match="split 'val': is none of refcoco; use one of unc-train, unc-val"):
+    with pytest.raises(UsageError, match="split 'val': is none of refcoco; use one of unc-val, unc-testA"):
         RefCoco(original, "refcoco", "val")
 
 

@@ -55,32 +55,32 @@ class Counts:
     expressions: int | None
 
 
-# Refs and pictures: table of TensorFlow Datasets' ref_coco. Sentences: FlagEval for RefCOCO; those of RefCOCO+ and
-# of RefCOCOg add up to the totals of their papers, 141564 and 95010. None are known to us for gRefCOCO's splits.
+# Refs and pictures: table of TensorFlow Datasets' ref_coco. Sentences: as papers on grounding give them; over splits
+# they add up to 142210, 141564 and 95010, the totals of the datasets. For gRefCOCO's splits we know no source.
 PUBLISHED: dict[str, dict[str, Counts | None]] = {
     "refcoco": {
-        "unc-train": Counts(42404, 16994, 120624),
         "unc-val": Counts(3811, 1500, 10834),
         "unc-testA": Counts(1975, 750, 5657),
         "unc-testB": Counts(1810, 750, 5095),
-        "google-train": Counts(40000, 19213, None),
         "google-val": Counts(5000, 4559, None),
         "google-test": Counts(5000, 4527, None),
+        "unc-train": Counts(42404, 16994, 120624),
+        "google-train": Counts(40000, 19213, None),
     },
     "refcoco+": {
-        "unc-train": Counts(42278, 16992, 120191),
         "unc-val": Counts(3805, 1500, 10758),
         "unc-testA": Counts(1975, 750, 5726),
         "unc-testB": Counts(1798, 750, 4889),
+        "unc-train": Counts(42278, 16992, 120191),
     },
     "refcocog": {
-        "umd-train": Counts(42226, 21899, 80512),
         "umd-val": Counts(2573, 1300, 4896),
         "umd-test": Counts(5023, 2600, 9602),
-        "google-train": Counts(44822, 24698, None),
         "google-val": Counts(5000, 4650, None),
+        "umd-train": Counts(42226, 21899, 80512),
+        "google-train": Counts(44822, 24698, None),
     },
-    "grefcoco": dict.fromkeys(("unc-train", "unc-val", "unc-testA", "unc-testB")),
+    "grefcoco": dict.fromkeys(("unc-val", "unc-testA", "unc-testB", "unc-train")),
 }
 
 

@@ -64,9 +64,9 @@ BENCHMARKS = {
     one.name: one
     for one in (
         Benchmark("metric-nyuv2", "nyuv2", "test", 654, NYU_EIGEN, tta="windows"),
-        Benchmark("metric-kitti", "kitti", "eigen_test", 652, KITTI_GARG, tta="windows"),
+        Benchmark("metric-kitti", "kitti", "test", 652, KITTI_GARG, tta="windows"),
         Benchmark("affine-nyuv2", "nyuv2", "test", 654, AffineProtocol(NYUV2)),
-        Benchmark("affine-kitti", "kitti", "eigen_test", 652, AffineProtocol(KITTI)),
+        Benchmark("affine-kitti", "kitti", "test", 652, AffineProtocol(KITTI)),
         Benchmark("affine-eth3d", "eth3d", "full", 454, AffineProtocol(ETH3D)),
         Benchmark("affine-scannet", "scannet", "val", 800, AffineProtocol(SCANNET)),
         Benchmark("affine-diode", "diode", "val", 771, AffineProtocol(DIODE)),
