@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import deixis
-from deixis.data.world import read_shards
+from deixis.data.world import read_shards, world_split
 from deixis.errors import InputError
 from deixis.training import card, comparison, gallery
 from deixis.training.comparison import Comparison, Estimate
@@ -18,7 +18,6 @@ from deixis.training.measure_refer import _balanced_quantile, calibrate
 from deixis.training.recipe import Data, Optimisation, Recipe
 from deixis.training.run import run
 from deixis.training.scenes import load_scenes
-from deixis.training.store import world_split
 from deixis.world.generate import Settings, render_shards
 from tests.recipes import tiny_nyuv2
 
