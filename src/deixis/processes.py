@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
@@ -14,15 +14,11 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
-def pool_of(
-    workers: int, begin: Callable[..., None] | None = None, given: tuple[object, ...] = (), preload: str | None = None
-) -> Iterator[ProcessPoolExecutor]:
+def pool_of(workers: int, preload: str | None = None) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes; what they have not begun is dropped at the end.
 
     Args:
         workers: how many.
-        begin: called in each of them before its first work, with what is ``given``.
-        given: can be pickled.
         preload: a module that takes long to import: once for all of them, where the system can do that.
     """
     before = {name: os.environ.get(name) for name in _THREADS}
@@ -31,7 +27,7 @@ def pool_of(
     if preload is not None and "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
-    pool = ProcessPoolExecutor(workers, context, _begin, (begin, given))
+    pool = ProcessPoolExecutor(workers, context, _begin)
     try:
         yield pool
     finally:
@@ -43,12 +39,10 @@ def pool_of(
                 os.environ[name] = value
 
 
-def _begin(begin: Callable[..., None] | None, given: tuple[object, ...]) -> None:
+def _begin() -> None:
     """A process leaves Ctrl-C to the main one, and ends when that ends, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if begin is not None:
-        begin(*given)
 
 
 def _end_with_parent() -> None:

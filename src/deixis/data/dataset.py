@@ -67,11 +67,15 @@ class Dataset(ABC):
         name: of the dataset, as ``deixis eval`` takes it.
         split: which part.
         names: of the samples, in the published order.
+        layout: which of its published layouts the root holds; None where there is one only.
+        own_list: the file that names the samples where that is not the published list; results say so.
     """
 
     name: str
     split: str
     names: list[str]
+    layout: str | None = None
+    own_list: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)

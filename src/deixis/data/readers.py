@@ -1,39 +1,93 @@
-"""Datasets by name."""
+"""Which datasets there are, and how each is opened."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from deixis.data.dataset import Dataset
-from deixis.data.world import check_kind
 from deixis.errors import UsageError
 from deixis.io import printable
 
-NAMES = ("world", "world-rooms", "world-roads", "nyuv2-rooms")
+if TYPE_CHECKING:
+    from deixis.data.dataset import Dataset
+    from deixis.data.world import Kind
+
+Open: TypeAlias = "Callable[[Path, str, Path | None], Dataset]"
+
+
+# A dataset's module is imported when it is opened: names are listed and checked without h5py and the like.
+
+
+def _world(kind: Kind | None) -> Open:
+    def open_world(root: Path, split: str, list_file: Path | None) -> Dataset:
+        from deixis.data.world_dataset import WorldDataset
+
+        _no_list("the world", list_file)
+        return WorldDataset(root, split, kind)
+
+    return open_world
+
+
+def _nyuv2_rooms(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.nyuv2_rooms import NYUv2Rooms
+
+    _no_list("nyuv2-rooms", list_file)
+    return NYUv2Rooms(root, split)
+
+
+def _no_list(name: str, list_file: Path | None) -> None:
+    if list_file is not None:
+        raise UsageError(printable(list_file), f"is a list, and {name} takes none", "leave --list out")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A dataset that can be read.
+
+    Attributes:
+        name: as the commands take it.
+        splits: its parts; the first is taken where none is named.
+        open: reads the part of a root, with a list of samples or with the published one.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    open: Open
+
+
+WORLD_SPLITS = ("heldout", "val", "train", "all")
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("nyuv2-rooms", ("heldout", "val", "train"), _nyuv2_rooms),
+        Reader("world", WORLD_SPLITS, _world(None)),
+        Reader("world-rooms", WORLD_SPLITS, _world("rooms")),
+        Reader("world-roads", WORLD_SPLITS, _world("roads")),
+    )
+}
 
 
 def open_dataset(name: str, root: str | Path, split: str | None = None, list_file: str | Path | None = None) -> Dataset:
-    """A split of a dataset.
+    """Open a split of a dataset.
 
     Args:
-        name: one of :data:`NAMES`.
-        root: where it lies.
-        split: which part; the held-out one by default.
-        list_file: these datasets have none.
+        name: a name of ``READERS``.
+        root: folder or plain tar, in a published layout.
+        split: one of the reader's; None for its first.
+        list_file: names the samples; None for the published list.
 
     Raises:
-        InputError: if the root does not hold the dataset.
-        UsageError: for an unknown name or split, or a list file.
+        UsageError: for an unknown dataset or split.
+        InputError: if the root does not hold it, or a list is missing or damaged.
     """
-    from deixis.data.nyuv2_rooms import NYUv2Rooms
-    from deixis.data.world_dataset import WorldDataset
-
-    if name not in NAMES:
-        raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"use one of {', '.join(NAMES)}")
-    if list_file is not None:
-        raise UsageError(f"--list {printable(list_file)}", f"{name} takes no list of samples", "leave it out")
-    part = split or "heldout"
-    if name == "nyuv2-rooms":
-        return NYUv2Rooms(root, part)
-    kind = {"world-rooms": "rooms", "world-roads": "roads"}.get(name)
-    return WorldDataset(root, part, None if kind is None else check_kind(kind))
+    reader = READERS.get(name)
+    if reader is None:
+        close = difflib.get_close_matches(name, READERS, n=1)
+        hint = f"did you mean {close[0]}? There are" if close else "use one of"
+        raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"{hint} {', '.join(READERS)}")
+    if split is not None and split not in reader.splits:
+        raise UsageError(f"split '{printable(split)}'", f"is none of {name}", f"use one of {', '.join(reader.splits)}")
+    return reader.open(Path(root), split or reader.splits[0], None if list_file is None else Path(list_file))

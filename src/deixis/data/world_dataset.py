@@ -6,18 +6,16 @@ Captions and the names of places come from the scenes themselves, so their prove
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
 from deixis.camera import Camera
 from deixis.data.dataset import Dataset, Expression, Sample
 from deixis.data.world import Kind, WorldFrame, read_group, shard_seeds, shards, world_split
-from deixis.errors import InputError, UsageError
+from deixis.errors import InputError
 from deixis.io import printable
 from deixis.types import Text
 
-WorldPart = Literal["train", "val", "heldout", "all"]
 # The caption of everything visible, without distances.
 CAPTION_LEVEL = 2
 
@@ -29,19 +27,15 @@ class WorldDataset(Dataset):
 
     Args:
         root: what ``deixis world render`` wrote.
-        split: side of the split, or ``all``.
+        split: ``train``, ``val``, ``heldout`` or ``all``.
         kind: ``rooms`` or ``roads``; None for both.
 
     Raises:
         InputError: if the folder holds no shard or no frame of the split, or a shard is damaged.
-        UsageError: for an unknown split, or if pyarrow is not installed.
+        UsageError: if pyarrow is not installed.
     """
 
     def __init__(self, root: str | Path, split: str = "heldout", kind: Kind | None = None) -> None:
-        if split not in get_args(WorldPart):
-            raise UsageError(
-                f"split '{printable(split)}'", "is not the world's", f"use {', '.join(get_args(WorldPart))}"
-            )
         self.name = "world" if kind is None else f"world-{kind}"
         self.split = split
         self.names: list[str] = []

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from deixis.errors import UsageError
 from deixis.protocols.affine import AFFINE_METRICS
 from deixis.protocols.depth import DEPTH_METRICS
-from deixis.protocols.refer import iou
+from deixis.protocols.refer import REFER_NATIVE, iou
 from deixis.protocols.trivial import Rows, interval
 
 Row = dict[str, float | int | str | bool | None]
@@ -26,7 +26,6 @@ Floats = npt.NDArray[np.float64]
 Better = Literal["lower", "higher", "nominal"]
 
 UNITS = {"sq_rel": "m", "rmse": "m", "i_rmse": "1/m", "mae": "m", "gap": "m"}
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NOMINAL = 80.0
 """Share of truths that an answer's p10 to p90 should hold [%]."""
 
@@ -64,9 +63,8 @@ class Ratio:
     @property
     def each(self) -> Floats:
         """The number of each sample alone [N]; NaN without a say."""
-        return self.scale * np.divide(
-            self.top, self.bottom, out=np.where(self.counts, 0.0, np.nan), where=self.bottom > 0
-        )
+        zeros = np.where(self.counts, 0.0, np.nan)
+        return self.scale * np.divide(self.top, self.bottom, out=zeros, where=self.bottom > 0)
 
     def value(self) -> float | None:
         """The number; None if no sample has a say."""
@@ -93,25 +91,22 @@ class Ratio:
         used = np.flatnonzero(self.counts & other.counts)
         if not len(used):
             raise UsageError(self.name, "has no sample that both were scored on", "choose another metric")
-        every = np.arange(len(used))
 
         def difference(rows: Rows) -> float:
             return self._of(used[rows]) - other._of(used[rows])
 
         low, high = interval(difference, len(used), clusters=[self.clusters[i] for i in used])
         mine, theirs = self.each[used], other.each[used]
-        if self.better == "nominal":
-            mine, theirs = -mine, -theirs  # of one sample: inside is better than outside
-        wins = mine < theirs if self.better == "lower" else mine > theirs
+        wins, ties = mine < theirs if self.better == "lower" else mine > theirs, mine == theirs
         return Difference(
-            self._of(used),
-            other._of(used),
-            difference(every),
-            low,
-            high,
-            int(wins.sum()),
-            int((mine == theirs).sum()),
-            len(used),
+            one=self._of(used),
+            other=other._of(used),
+            difference=difference(np.arange(len(used))),
+            low=low,
+            high=high,
+            wins=int(wins.sum()),
+            ties=int(ties.sum()),
+            samples=len(used),
         )
 
     def _of(self, rows: Rows) -> float:
@@ -171,7 +166,10 @@ def refer_ratios(rows: Table) -> list[Ratio]:
     return [
         Ratio("oiou", about(intersection, there), union, clusters, "higher", 100),
         Ratio("miou", about(ious, there), one, clusters, "higher", 100),
-        *(Ratio(f"p@{at}", about(1.0 * (ious >= at), there), one, clusters, "higher", 100) for at in THRESHOLDS),
+        *(
+            Ratio(f"p@{at}", about(1.0 * (ious >= at), there), one, clusters, "higher", 100)
+            for at in REFER_NATIVE.thresholds
+        ),
         Ratio("t_acc", about(found, there), one, clusters, "higher", 100),
         Ratio("n_acc", about(1 - found, ~there), one, clusters, "higher", 100),
     ]
@@ -187,9 +185,8 @@ def ask_ratios(rows: Table) -> list[Ratio]:
     there, found = column(rows, "there") > 0, column(rows, "found")
     truth, median = column(rows, "truth_m"), column(rows, "median_m")
     gap = np.abs(median - truth)
-    inside = np.where(
-        np.isfinite(gap), 1.0 * (column(rows, "p10_m") <= truth) * (truth <= column(rows, "p90_m")), np.nan
-    )
+    holds = (column(rows, "p10_m") <= truth) & (truth <= column(rows, "p90_m"))
+    inside = np.where(np.isfinite(gap), 1.0 * holds, np.nan)
     close = np.isfinite(median) & (np.maximum(median / truth, truth / median) < 1.25)
     one, clusters = np.ones(len(rows)), images(rows)
     return [
