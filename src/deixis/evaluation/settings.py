@@ -37,7 +37,7 @@ class Setting:
 
     name: str
     protocol: Protocol
-    error_max_m: float = 1.0
+    error_max_m: float = 2.0
     ranges: tuple[float, ...] = INDOORS
 
     @property
@@ -62,12 +62,12 @@ class Setting:
 
 def _depth(protocol: DepthProtocol) -> Setting:
     far = protocol.max_depth > 10
-    return Setting(protocol.name, protocol, *((8.0, OUTDOORS) if far else (1.0, INDOORS)))
+    return Setting(protocol.name, protocol, *((8.0, OUTDOORS) if far else (2.0, INDOORS)))
 
 
 def _affine(dataset: EvaluationSet) -> Setting:
     far = dataset.max_depth > 10
-    return Setting(f"affine-{dataset.name}", AffineProtocol(dataset), *((8.0, OUTDOORS) if far else (1.0, INDOORS)))
+    return Setting(f"affine-{dataset.name}", AffineProtocol(dataset), *((8.0, OUTDOORS) if far else (2.0, INDOORS)))
 
 
 def _whole(name: str, max_depth: float) -> dict[Task, tuple[Setting, ...]]:
