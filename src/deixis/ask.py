@@ -227,11 +227,17 @@ def measure(mask: Mask, depth: Depth) -> dict[str, float] | None:
         KindError: if the depth map is not metric.
         UsageError: if the two sizes differ.
     """
-    rows, columns = _core(mask, depth)
-    if not len(rows):
+    values = depths_of(mask, depth)
+    if not len(values):
         return None
-    p10, median, p90 = np.percentile(depth.values[rows, columns].astype(np.float64), [10, 50, 90])
+    p10, median, p90 = np.percentile(values, [10, 50, 90])
     return {"median": float(median), "p10": float(p10), "p90": float(p90)}
+
+
+def depths_of(mask: Mask, depth: Depth) -> npt.NDArray[np.float64]:
+    """The depths [N] [m] that :func:`measure` looks at; arguments and errors as there."""
+    rows, columns = _core(mask, depth)
+    return depth.values[rows, columns].astype(np.float64)
 
 
 def locate(mask: Mask, depth: Depth) -> tuple[float, float, float] | None:

@@ -213,11 +213,23 @@ class MaskPredictor(_Predictor):
     kind = "mask"
 
     @overload
-    def __call__(self, image: ImageSource | LoadedImage, text: str, *, max_pixels: int = ...) -> Mask: ...
+    def __call__(
+        self,
+        image: ImageSource | LoadedImage,
+        text: str,
+        *,
+        size: tuple[int, int] | None = ...,
+        max_pixels: int = ...,
+    ) -> Mask: ...
 
     @overload
     def __call__(
-        self, image: list[Any] | tuple[Any, ...], text: str | Sequence[str], *, max_pixels: int = ...
+        self,
+        image: list[Any] | tuple[Any, ...],
+        text: str | Sequence[str],
+        *,
+        size: tuple[int, int] | None = ...,
+        max_pixels: int = ...,
     ) -> list[Mask]: ...
 
     def __call__(
@@ -225,6 +237,7 @@ class MaskPredictor(_Predictor):
         image: ImageSource | LoadedImage | list[Any] | tuple[Any, ...],
         text: str | Sequence[str],
         *,
+        size: tuple[int, int] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Mask | list[Mask]:
         """What an expression refers to in one picture, or in each of a list.
@@ -232,6 +245,7 @@ class MaskPredictor(_Predictor):
         Args:
             image: as for depth.
             text: the expression, one for all or one each.
+            size: height and width of the mask, the picture's own by default [px].
             max_pixels: largest picture read.
 
         Raises:
@@ -240,7 +254,10 @@ class MaskPredictor(_Predictor):
         """
         if isinstance(image, (list, tuple)):
             texts = _one_each(text, len(image))
-            return [self(one, words or "", max_pixels=max_pixels) for one, words in zip(image, texts, strict=True)]
+            return [
+                self(one, words or "", size=size, max_pixels=max_pixels)
+                for one, words in zip(image, texts, strict=True)
+            ]
         if text is None:
             raise UsageError("expression", "is missing", "say what to look for, for example 'the red chair'")
         if not isinstance(text, str):
@@ -257,7 +274,7 @@ class MaskPredictor(_Predictor):
             picture = to_tensor(loaded.rgb, working_size(height, width, self.manifest.preprocessing)).to(self.device)
             logits = self.model(picture, self.encode([text]))
             margin = logits[:, 1:] - logits[:, :1]  # [1, 1, h, w]; positive where the object is likelier
-            margin = F.interpolate(margin, size=(height, width), mode="bilinear", align_corners=False)
+            margin = F.interpolate(margin, size=size or (height, width), mode="bilinear", align_corners=False)
             probability = margin[0, 0].float().sigmoid().cpu().numpy()
         mask = probability > self.manifest.mask_threshold
         score = float(probability[mask].mean()) if mask.any() else float(probability.max())

@@ -43,6 +43,8 @@ _PAPER = (255, 255, 255)
 _INK = (28, 28, 30)
 _SOFT_INK = (110, 110, 115)
 _NO_DEPTH = (60, 60, 64)
+ERROR_COLOURS = ((0, 190, 90), (235, 50, 60), (40, 120, 255))
+"""Of :func:`mask_error`: right, added, missed."""
 _MASK_COLOURS = ((255, 45, 120), (0, 170, 230), (255, 170, 0), (130, 90, 255), (0, 175, 95))
 
 Colour = tuple[int, int, int]
@@ -137,17 +139,27 @@ def depth_legend(low: float, high: float, kind: DepthKind, width: int) -> Image.
         kind: the map's kind; the relative ones have no numbers.
         width: width of the picture [px].
     """
+    return _legend(low, high, width, DEPTH_COLORMAP, None if kind == "metric" else ("near", "far"))
+
+
+def error_legend(vmax: float, width: int) -> Image.Image:
+    """The colour bar of :func:`error_map`, ``width`` pixels wide, from 0 to ``vmax`` metres."""
+    return _legend(0.0, vmax, width, ERROR_COLORMAP, None)
+
+
+def _legend(low: float, high: float, width: int, colormap: str, ends: tuple[str, str] | None) -> Image.Image:
+    """A colour bar with numbers in metres, or with words at its ends."""
     size = _text_size(width)
     font = _font(size)
     bar = max(10, size * 3 // 4)
     picture = Image.new("RGB", (width, bar + size + 10), _PAPER)
     ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (bar, width))
-    picture.paste(Image.fromarray(_paint(ramp, DEPTH_COLORMAP, np.ones_like(ramp, dtype=np.bool_))), (0, 0))
+    picture.paste(Image.fromarray(_paint(ramp, colormap, np.ones_like(ramp, dtype=np.bool_))), (0, 0))
     draw = ImageDraw.Draw(picture)
     top = bar + 4
-    if kind != "metric":
-        draw.text((0, top), "near", _INK, font)
-        draw.text((width, top), "far", _INK, font, anchor="ra")
+    if ends is not None:
+        draw.text((0, top), ends[0], _INK, font)
+        draw.text((width, top), ends[1], _INK, font, anchor="ra")
         return picture
     for value, label in _ticks(low, high, at_most=max(2, width // (size * 5))):
         x = (value - low) / (high - low) * (width - 1) if high > low else (width - 1) / 2
@@ -155,6 +167,22 @@ def depth_legend(low: float, high: float, kind: DepthKind, width: int) -> Image.
         half = font.getlength(label) / 2
         draw.text((min(max(x, half), width - half), top), label, _INK, font, anchor="ma")
     return picture
+
+
+def mask_error(rgb: RGB, pred: BoolMap, truth: BoolMap) -> Image.Image:
+    """The photo [H, W], grey, with what a mask gets right in green, what it adds in red, what it misses in blue.
+
+    Raises:
+        UsageError: if the sizes differ.
+    """
+    if not pred.shape == truth.shape == rgb.shape[:2]:
+        raise UsageError(
+            "mask error", f"compares sizes {pred.shape}, {truth.shape} and {rgb.shape[:2]}", "resize them to one"
+        )
+    grey = rgb.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    for where, colour in zip((pred & truth, pred & ~truth, truth & ~pred), ERROR_COLOURS, strict=True):
+        grey[where] = 0.45 * grey[where] + 0.55 * np.array(colour)
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 # ----------------------------------------------------------------------------------- composed pictures

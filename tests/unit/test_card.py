@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import deixis
-from deixis.data.world import read_shards
+from deixis.data.world import read_shards, world_split
 from deixis.errors import InputError
 from deixis.protocols.ask import balanced_quantile
 from deixis.training import card, comparison, gallery
@@ -19,7 +19,6 @@ from deixis.training.measure_refer import calibrate
 from deixis.training.recipe import Data, Optimisation, Recipe
 from deixis.training.run import run
 from deixis.training.scenes import load_scenes
-from deixis.training.store import world_split
 from deixis.world.generate import Settings, render_shards
 from tests.recipes import tiny_nyuv2
 

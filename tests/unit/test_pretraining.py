@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from deixis.backbones.stable_diffusion import StableDiffusion, read_tokenizer
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.data import nyuv2
+from deixis.data import world as world_data
+from deixis.data.nyuv2_captions import PARAPHRASES, photo_captions
+from deixis.data.world import LEVELS
 from deixis.errors import CheckpointError, DeixisError, UsageError
 from deixis.training import contrast, store, text_to_image
 from deixis.training.autoencoder import (
@@ -32,7 +35,7 @@ from deixis.training.contrast import ContrastTask, ImageSide, TextSide, grid_fea
 from deixis.training.distill import BLOCKS
 from deixis.training.recipe import Data
 from deixis.training.run import save_backbone
-from deixis.training.store import LEVELS, PARAPHRASES, Sampler, Store, load_store, photo_captions
+from deixis.training.store import Sampler, Store, load_store
 from deixis.training.text_to_image import CLEAN_STEPS, SCHEDULER, TextToImage, TextToImageTask, text_gate
 from deixis.world.words import flip, noun_forms, plural
 from tests.recipes import tiny_nyuv2
@@ -79,7 +82,7 @@ def test_either_source_is_enough(rooms, world):
 def test_no_data_is_named(world, monkeypatch):
     with pytest.raises(UsageError, match="data: names no dataset"):
         load_store(Data(size=(32, 48)), "train")
-    monkeypatch.setattr(store, "WORLD_REMAINDERS", {"val": 15, "heldout": 0})
+    monkeypatch.setattr(world_data, "WORLD_REMAINDERS", {"val": 15, "heldout": 0})
     with pytest.raises(UsageError, match="data: holds no frame of the split 'val'"):
         load_store(Data(world=str(world), stored=(36, 48), size=(32, 48)), "val")
 

@@ -243,11 +243,34 @@ def digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for name in FILES.values():
         if (folder / name).is_file():
-            one = hashlib.sha256()
-            with (folder / name).open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    one.update(block)
-            whole.update(one.digest())
+            whole.update(_sha256(folder / name))
+    return whole.hexdigest()
+
+
+def _sha256(file: Path) -> bytes:
+    one = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            one.update(block)
+    return one.digest()
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of all that makes a model answer as it does, in a fixed order.
+
+    That is every file of its folder, ours or a diffusers one, and of the parts it shares, but for cards and pictures.
+
+    Raises:
+        ModelError: if ``deixis.json`` is damaged, or a folder it shares parts with is not there.
+    """
+    shared = read_manifest(folder).shared if (folder / MANIFEST).is_file() else {}
+    parts = [_place(folder, part, shared) / part for part in sorted(shared)]
+    whole = hashlib.sha256()
+    for place in (folder, *parts):
+        for file in sorted(place.rglob("*"), key=lambda path: path.relative_to(place).parts):
+            if file.is_file() and file.suffix.lower() not in (".md", ".jpg", ".png"):
+                whole.update(f"{place.name if place in parts else ''}/{file.relative_to(place).as_posix()}".encode())
+                whole.update(_sha256(file))
     return whole.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -10,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deixis import __version__
-from deixis.cli import ask, convert, data, demo, depth, models, refine, segment, train, world
+from deixis.cli import ask, convert, data, demo, depth, evaluate, models, refine, segment, train, world
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app.command("ask", short_help="How far something is.")(ask.ask)
 app.command("refine", short_help="What ever more words do to depth.")(refine.refine)
 app.command("models", short_help="The weights there are.")(models.models)
 app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
+app.command("eval", short_help="Score a system on a dataset.")(evaluate.evaluate)
+app.command("compare", short_help="Two evaluations, pair by pair.")(evaluate.compare)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
 app.command("demo", short_help="Depth, masks and answers for a real photo.")(demo.demo)
 app.add_typer(data.app, name="data", short_help="Whether a copy of a dataset is whole; lists of samples.")
@@ -58,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _open_standard_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     Settings.debug = "--debug" in given
+    Settings.command = shlex.join(["deixis", *given])
     code = _run([argument for argument in given if argument != "--debug"])
     try:
         sys.stdout.flush()

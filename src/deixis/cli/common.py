@@ -50,9 +50,11 @@ class Settings:
 
     Attributes:
         debug: show the traceback of errors.
+        command: the command line, as a shell takes it.
     """
 
     debug = False
+    command = ""
 
 
 def report(line: str) -> None:

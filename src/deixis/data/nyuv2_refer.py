@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deixis.errors import InputError
+
+# Absent classes that are asked for in each frame.
+ABSENT = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,21 @@ class ReferredObject:
             raise InputError(
                 f"the {self.category} of frame {self.frame} in refer_train.json.gz", error.problem, error.remedy
             ) from error
+
+
+def absent(frame: int, labels: npt.NDArray[np.uint8], names: Sequence[str], categories: Sequence[str]) -> list[str]:
+    """:data:`ABSENT` classes without a labelled pixel in a frame, for questions about what is not there.
+
+    Args:
+        frame: its index, which alone decides the choice.
+        labels: its label map [H, W].
+        names: of the labels, label 1 first.
+        categories: classes to choose from.
+    """
+    missing = [name for name in categories if not (labels == names.index(name) + 1).any()]
+    rng = np.random.default_rng([frame, 41])
+    chosen: list[str] = rng.choice(missing, size=min(ABSENT, len(missing)), replace=False).tolist()
+    return chosen
 
 
 def decode_rle(segmentation: dict[str, Any]) -> npt.NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from deixis.io import printable
 
 if TYPE_CHECKING:
     from deixis.data.dataset import Dataset
+    from deixis.data.world import Kind
 
 Open: TypeAlias = "Callable[[Path, str, Path | None], Dataset]"
 
@@ -62,6 +63,38 @@ def _vkitti2(root: Path, split: str, list_file: Path | None) -> Dataset:
     return VirtualKITTI2(root, split, list_file)
 
 
+def _refcoco(name: str) -> Open:
+    def open_refcoco(root: Path, split: str, list_file: Path | None) -> Dataset:
+        from deixis.data.refcoco import RefCoco
+
+        _no_list(name, list_file)
+        return RefCoco(root, name, split)
+
+    return open_refcoco
+
+
+def _world(kind: Kind | None) -> Open:
+    def open_world(root: Path, split: str, list_file: Path | None) -> Dataset:
+        from deixis.data.world_dataset import WorldDataset
+
+        _no_list("the world", list_file)
+        return WorldDataset(root, split, kind)
+
+    return open_world
+
+
+def _nyuv2_rooms(root: Path, split: str, list_file: Path | None) -> Dataset:
+    from deixis.data.nyuv2_rooms import NYUv2Rooms
+
+    _no_list("nyuv2-rooms", list_file)
+    return NYUv2Rooms(root, split)
+
+
+def _no_list(name: str, list_file: Path | None) -> None:
+    if list_file is not None:
+        raise UsageError(printable(list_file), f"is a list, and {name} takes none", "leave --list out")
+
+
 @dataclass(frozen=True)
 class Reader:
     """A dataset that can be read.
@@ -77,6 +110,8 @@ class Reader:
     open: Open
 
 
+UNC_SPLITS = ("unc-val", "unc-testA", "unc-testB", "unc-train")
+WORLD_SPLITS = ("heldout", "val", "train", "all")
 READERS = {
     reader.name: reader
     for reader in (
@@ -87,6 +122,14 @@ READERS = {
         Reader("diode", ("val", "indoors", "outdoor"), _diode),
         Reader("hypersim", ("val", "train", "test"), _hypersim),
         Reader("vkitti2", ("val", "train"), _vkitti2),
+        Reader("refcoco", (*UNC_SPLITS, "google-val", "google-test", "google-train"), _refcoco("refcoco")),
+        Reader("refcoco+", UNC_SPLITS, _refcoco("refcoco+")),
+        Reader("refcocog", ("umd-val", "umd-test", "umd-train", "google-val", "google-train"), _refcoco("refcocog")),
+        Reader("grefcoco", UNC_SPLITS, _refcoco("grefcoco")),
+        Reader("nyuv2-rooms", ("heldout", "val", "train"), _nyuv2_rooms),
+        Reader("world", WORLD_SPLITS, _world(None)),
+        Reader("world-rooms", WORLD_SPLITS, _world("rooms")),
+        Reader("world-roads", WORLD_SPLITS, _world("roads")),
     )
 }
 

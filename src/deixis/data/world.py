@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     import torch
 
 Kind = Literal["rooms", "roads"]
+Split = Literal["train", "val", "heldout"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LEVELS = 4
 """Captions go from level 0, a few words, to level 3, with distances."""
+
+# Every twentieth seed validates, every twentieth is held out; graders and users bring other seeds.
+WORLD_PERIOD = 20
+WORLD_REMAINDERS = {"val": 10, "heldout": 0}
 
 COLUMNS = (
     "seed",
@@ -209,6 +214,31 @@ def read_shards(folder: str | Path, *, kind: str | None = None, limit: int | Non
         yield frame_of(row, path)
 
 
+def shard_seeds(path: Path) -> list[list[int]]:
+    """The seeds of a shard's frames, for each of its row groups.
+
+    Raises:
+        InputError: if it is damaged.
+        UsageError: if pyarrow is not installed.
+    """
+    file = _open(path)
+    with _reading(path, "is damaged"):
+        groups = range(file.num_row_groups)
+        return [file.read_row_group(group, columns=["seed"]).column("seed").to_pylist() for group in groups]
+
+
+def read_group(path: Path, group: int) -> list[WorldFrame]:
+    """The frames of a shard's row group.
+
+    Raises:
+        InputError: if it is damaged.
+        UsageError: if pyarrow is not installed.
+    """
+    file = _open(path)
+    with _reading(path, "is damaged"):
+        return [frame_of(row, path) for row in file.read_row_group(group, columns=list(COLUMNS)).to_pylist()]
+
+
 def frame_of(row: dict[str, Any], source: Path) -> WorldFrame:
     """The frame of one row of a shard.
 
@@ -217,6 +247,14 @@ def frame_of(row: dict[str, Any], source: Path) -> WorldFrame:
         source: the file that errors name.
     """
     return WorldFrame(source, row["seed"], row["kind"], row["place"], _captions(row), _expressions(row), row)
+
+
+def world_split(seed: int) -> Split:
+    """Which side a seed of the world is on."""
+    remainder = seed % WORLD_PERIOD
+    if remainder == WORLD_REMAINDERS["heldout"]:
+        return "heldout"
+    return "val" if remainder == WORLD_REMAINDERS["val"] else "train"
 
 
 def load_arrays(

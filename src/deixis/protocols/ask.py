@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from deixis.errors import UsageError
+from deixis.ask import depths_of, measure
+from deixis.errors import KindError, UsageError
 from deixis.protocols.accumulate import RowMetric
-from deixis.types import BoolMap, FloatMap, Referent
+from deixis.types import BoolMap, Depth, FloatMap, Mask, Referent
 
 FALSE_ABSTENTION = (0.01, 0.05, 0.1)
 """Shares of things that are there about which nothing may be said."""
@@ -45,6 +47,57 @@ def balanced_quantile(groups: Sequence[npt.NDArray[np.float64]], share: float) -
     weights = np.concatenate([np.full(len(group), 1 / (len(group) * len(groups))) for group in groups])
     order = np.argsort(values, kind="stable")
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), share)])
+
+
+AskRow = dict[str, float | bool | None]
+
+
+@dataclass(frozen=True)
+class AskProtocol:
+    """How an answer is scored.
+
+    Attributes:
+        name: how errors and reports call it.
+    """
+
+    name: str = "ask"
+
+    def score(self, mask: Mask, depth: Depth, *, there: bool, distance_m: float | None) -> AskRow:
+        """One referent, measured as :func:`deixis.ask.ask` does.
+
+        Args:
+            mask: what a referring system found [H, W].
+            depth: metric depth of the same picture [H, W].
+            there: whether the words mean something.
+            distance_m: true planar depth of what they mean [m]; None where unknown.
+
+        Returns:
+            ``there``, ``found``, ``score``, ``truth_m``, ``median_m``, ``p10_m``, ``p90_m`` [m], and ``rank``, the
+            share of the depths measured that are below the truth, ties counted half; None where there is none.
+
+        Raises:
+            KindError: if the depth map is not metric.
+            UsageError: if the sizes differ.
+        """
+        if depth.kind != "metric":
+            raise KindError(self.name, f"asks for metres of {depth.kind} depth", "use a metric model such as evp-depth")
+        found = mask.found and mask.area > 0
+        distance = measure(mask, depth) if found else None
+        rank = None
+        if distance is not None and distance_m is not None:
+            values = depths_of(mask, depth)
+            rank = float(np.mean(values < distance_m) + np.mean(values == distance_m) / 2)
+        return {
+            "there": there,
+            "found": found,
+            "score": mask.score,
+            "truth_m": distance_m,
+            **{f"{name}_m": None if distance is None else distance[name] for name in ("median", "p10", "p90")},
+            "rank": rank,
+        }
+
+
+ASK = AskProtocol()
 
 
 class Row(NamedTuple):

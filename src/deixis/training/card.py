@@ -11,6 +11,7 @@ from PIL import Image
 
 from deixis.checkpoints.folder import MANIFEST
 from deixis.data import nyuv2
+from deixis.data.world import WORLD_PERIOD, WORLD_REMAINDERS
 from deixis.errors import ModelError
 from deixis.io import write_image, write_json, write_text
 from deixis.predict import DepthPredictor, MaskPredictor, load, load_metric
@@ -31,7 +32,7 @@ from deixis.training.measure_stages import (
 )
 from deixis.training.recipe import Recipe
 from deixis.training.scenes import TITLES, Scenes, load_scenes
-from deixis.training.store import SOURCES, WORLD_PERIOD, WORLD_REMAINDERS, load_store
+from deixis.training.store import SOURCES, load_store
 
 CARD = "README.md"
 GALLERY, SAMPLES = "gallery.jpg", "samples.jpg"

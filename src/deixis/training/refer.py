@@ -14,12 +14,13 @@ from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2, nyuv2_refer
+from deixis.data.nyuv2_captions import STRUCTURE
 from deixis.errors import InputError, UsageError
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
 from deixis.training.losses import mask_loss
-from deixis.training.store import SOURCES, STRUCTURE, Store, resized
+from deixis.training.store import SOURCES, Store, resized
 from deixis.world.words import flip, plural
 
 # Other words for the classes, so that a user's word is not met for the first time at inference.

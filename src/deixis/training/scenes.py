@@ -11,10 +11,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from deixis.data import nyuv2, nyuv2_refer
-from deixis.data.world import Kind, WorldFrame, kinds_in, read_shards
+from deixis.data.nyuv2_captions import photo_captions
+from deixis.data.world import LEVELS, Kind, WorldFrame, kinds_in, read_shards, world_split
 from deixis.protocols.depth import NYU_EIGEN, DepthProtocol
 from deixis.training.recipe import Data
-from deixis.training.store import LEVELS, SOURCES, Source, photo_captions, world_split
+from deixis.training.store import SOURCES, Source
 from deixis.types import BoolMap, FloatMap, IntMap
 from deixis.world.words import STRUCTURE
 
@@ -23,8 +24,6 @@ SPLITS: tuple[nyuv2.Split, ...] = ("train", "val", "heldout")
 KEPT = {"train": 600, "val": 100, "heldout": 300}
 # Captions of everything visible, without distances.
 CAPTION_LEVEL = LEVELS - 2
-# Absent classes that are asked for in each photo.
-ABSENT = 2
 # The world reaches to the horizon; beyond this, as KITTI does it, nothing is scored [m].
 WORLD_PROTOCOL = DepthProtocol("world", crop="none", max_depth=80.0)
 
@@ -169,10 +168,8 @@ def _photos(root: Path) -> Scenes:
         if split == "heldout":  # captions and absent things of the others are not asked for
             labels = frame.read_labels()
             caption = photo_captions(frame, names, labels, frame.read_depth())[CAPTION_LEVEL][0]
-            missing = [name for name in categories if not (labels == names.index(name) + 1).any()]
-            rng = np.random.default_rng([frame.index, 41])
-            chosen = rng.choice(missing, size=min(ABSENT, len(missing)), replace=False).tolist()
-            asked += [Asked(f"the {name}", "negative", None) for name in chosen]
+            missing = nyuv2_refer.absent(frame.index, labels, names, categories)
+            asked += [Asked(f"the {name}", "negative", None) for name in missing]
         scenes.counts[split] += 1
         scenes.splits[split].append(
             Scene(frame, rooms[frame.index], nyuv2.scene_words(frame.scene), caption, tuple(asked), tuple(names))

@@ -7,7 +7,6 @@ of the photos come from their label maps and scene types (provenance ``oracle``)
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +22,14 @@ from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2
-from deixis.data.world import Kind, kinds_in, load_arrays
+from deixis.data.nyuv2_captions import PARAPHRASES, photo_captions
+from deixis.data.world import LEVELS, WORLD_PERIOD, Kind, kinds_in, load_arrays, world_split
 from deixis.errors import UsageError
 from deixis.training.recipe import Data
 from deixis.world import words
 
 Source = Literal["nyuv2", "rooms", "roads"]
 SOURCES: tuple[Source, ...] = ("nyuv2", "rooms", "roads")
-LEVELS, PARAPHRASES = 4, 2
-# Every twentieth seed of the world validates, every twentieth is held out; graders and users bring other seeds.
-WORLD_PERIOD = 20
-WORLD_REMAINDERS = {"val": 10, "heldout": 0}
-STRUCTURE = ("wall", "floor", "ceiling")
 
 
 @dataclass
@@ -160,14 +155,6 @@ def _photos(root: Path, split: nyuv2.Split, size: tuple[int, int]) -> Store:
     )
 
 
-def world_split(seed: int) -> nyuv2.Split:
-    """Which side a seed of the world is on."""
-    remainder = seed % WORLD_PERIOD
-    if remainder == WORLD_REMAINDERS["heldout"]:
-        return "heldout"
-    return "val" if remainder == WORLD_REMAINDERS["val"] else "train"
-
-
 def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) -> Store:
     arrays = load_arrays(folder, size, kind=kind, wanted=lambda seed: world_split(seed) == split)
     digest = hashlib.sha256(",".join(map(str, arrays.seeds.tolist())).encode()).hexdigest()[:8]
@@ -193,50 +180,3 @@ def resized(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
 
 def _nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x[None, None].float(), size=size, mode="nearest")[0, 0].to(x.dtype)
-
-
-def photo_captions(
-    frame: nyuv2.Frame, names: Sequence[str], labels: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]
-) -> list[list[str]]:
-    """Captions of a labelled photo, four levels of ``PARAPHRASES`` (oracle); the wording depends on its index alone.
-
-    Args:
-        frame: the photo.
-        names: class names.
-        labels: its label map [h, w], of any size.
-        depth: its depth [h, w] [m], 0 where unknown.
-    """
-    rng = np.random.default_rng([frame.index, 40])
-    found = []
-    for name, mask, count in nyuv2.visible(labels, names):
-        if name not in STRUCTURE:
-            measured = depth[mask & (depth > 0)]
-            distance = float(np.median(measured)) if len(measured) else math.nan
-            found.append((name, count, float(np.nonzero(mask)[1].mean()) / mask.shape[1], distance))
-    return [[_photo_caption(frame.scene, found, level, rng) for _ in range(PARAPHRASES)] for level in range(LEVELS)]
-
-
-def _photo_caption(
-    scene: str, found: Sequence[tuple[str, int, float, float]], level: int, rng: np.random.Generator
-) -> str:
-    """One caption from things as (name, regions, horizontal centre in [0, 1], distance [m])."""
-    place = words.pick(words.place_forms(nyuv2.scene_words(scene)), rng)
-    opening = words.pick(("a photo of {}", "a picture of {}", "{}", "an indoor photo of {}", "a view of {}"), rng)
-    start = opening.format(words.indefinite("", place))
-    chosen = list(found[: (1, 3, 9, 7)[level]])
-    if level == 0 and rng.random() < 0.5:
-        chosen = []
-    said = []
-    for number in rng.permutation(len(chosen)).tolist():
-        name, count, u, distance = chosen[number]
-        noun = words.pick(words.noun_forms(name), rng) if rng.random() < 0.5 else words.noun_forms(name)[0]
-        several = count > 1 and level >= 2 and not words.is_plural(noun)
-        thing = f"{words.number(count)} {words.plural(noun)}" if several else words.indefinite("", noun)
-        if level >= 2 and count == 1:
-            thing += " on the left" if u < 0.33 else " on the right" if u > 0.67 else ""
-        if level == 3 and math.isfinite(distance):
-            thing += f" {distance:.1f} m away"
-        said.append(thing)
-    if not said:
-        return start
-    return f"{start} {words.pick(('with', 'showing', 'containing'), rng)} {', '.join(said)}"

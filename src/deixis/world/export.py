@@ -90,6 +90,12 @@ def _diode() -> Writer:
     return export_diode
 
 
+def _refcoco() -> Writer:
+    from deixis.world.export_refcoco import export_refcoco
+
+    return export_refcoco
+
+
 @dataclass(frozen=True)
 class Layout:
     """A way to lay frames out as files.
@@ -119,6 +125,7 @@ LAYOUTS = {
         Layout("eth3d", None, _eth3d),
         Layout("scannet", "rooms", _scannet),
         Layout("diode", None, _diode),
+        Layout("refcoco", None, _refcoco),
     )
 }
 

@@ -1,0 +1,1 @@
+"""Any system on any dataset that fits it: which protocol, what it is run on, what becomes of it."""

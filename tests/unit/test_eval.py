@@ -1,0 +1,462 @@
+"""``deixis eval`` and ``deixis compare``: numbers, resuming, processes, wrong pairs, and the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import time
+from base64 import b64decode
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deixis.cli import main
+from deixis.data.readers import READERS, open_dataset
+from deixis.errors import InputError, KindError
+from deixis.evaluation.journal import Entry, Journal
+from deixis.evaluation.scoring import DepthScorer, Plan, chosen_text
+from deixis.evaluation.settings import SETTINGS, choose
+from deixis.predict import load_mask, load_metric
+from deixis.protocols import summary
+from deixis.protocols.depth import DEPTH_METRICS, DepthMetrics, DepthProtocol
+from deixis.protocols.ranges import by_range, range_means
+from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
+from deixis.types import Text
+from tests.pipelines import write_pipeline
+from tests.recipes import tiny_nyuv2
+from tests.unit.test_cli import Outcome, Run, Toy, names, run, wrong
+
+__all__ = ["run"]  # a fixture
+
+TEN = ("--split", "train", "--limit", "4")
+
+
+@pytest.fixture
+def result(run: Run) -> Callable[..., dict[str, Any]]:
+    """Evaluates and gives what result.json says, without what may differ between two runs."""
+
+    def evaluated(*arguments: object, code: int = 0) -> dict[str, Any]:
+        outcome = run("eval", *arguments)
+        assert outcome.code == code, outcome.err
+        out = Path(str(arguments[arguments.index("--out") + 1]))
+        content = json.loads((out / "result.json").read_text())
+        del content["command"]
+        return content
+
+    return evaluated
+
+
+def entries(out: str | Path) -> list[Entry]:
+    return list(Journal(Path(out) / "rows.jsonl").entries.values())
+
+
+# ---------------------------------------------------------------------------------------------- numbers
+
+
+def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path) -> None:
+    weights = toy("evp-depth")
+    outcome = run("eval", weights, "world-rooms", "--root", world, *TEN, "--out", "out", "--json")
+    assert outcome.code == 0, outcome.err
+    found = outcome.json
+    predictor, per_image = load_metric(weights), []
+    dataset = open_dataset("world-rooms", world, "train")
+    for index in range(4):
+        sample = dataset[index]
+        assert sample.depth is not None
+        p, t = predictor(sample.rgb).values.astype(np.float64), sample.depth.astype(np.float64)
+        p, t = p[(t > 1e-3) & (t < 10)], t[(t > 1e-3) & (t < 10)]
+        ratio, g = np.maximum(p / t, t / p), np.log(p / t)
+        per_image.append(
+            {
+                "abs_rel": np.mean(np.abs(p - t) / t),
+                "sq_rel": np.mean((p - t) ** 2 / t),
+                "rmse": np.mean((p - t) ** 2) ** 0.5,
+                "rmse_log": np.mean(g**2) ** 0.5,
+                "log10": np.mean(np.abs(np.log10(p / t))),
+                "silog": (np.mean(g**2) - 0.5 * np.mean(g) ** 2) ** 0.5,
+                **{f"d{n}": np.mean(ratio < 1.25**n) for n in (1, 2, 3)},
+            }
+        )
+    for name in DEPTH_METRICS:
+        values = [one[name] for one in per_image]
+        measured = found["metrics"][name]
+        assert measured["value"] == pytest.approx(np.mean(values), abs=1e-6), name
+        assert min(values) <= measured["low"] + 1e-6 <= measured["value"] + 2e-6
+        assert measured["value"] <= measured["high"] + 1e-6 <= max(values) + 2e-6
+    with Path("out/rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sample"] for row in rows] == dataset.names[:4]
+    assert [float(row["abs_rel"]) for row in rows] == pytest.approx([one["abs_rel"] for one in per_image], abs=1e-6)
+    assert (found["count"], found["scored"], found["failed"], found["skipped"], found["oracle"]) == (4, 4, 0, 0, False)
+    assert sum(one["pixels"] for one in found["by_range"]) == sum(int(row["pixels"]) for row in rows)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert parquet.read_table("out/rows.parquet").to_pylist() == [row for one in entries("out") for row in one.rows]
+
+
+def test_affine_depth_is_aligned_by_least_squares(result: Any, tmp_path: Path, world: Path) -> None:
+    weights = write_pipeline(tmp_path / "e2e", "e2e-ft")
+    found = result(weights, "world-roads", "--root", world, "--split", "heldout", "--out", "out")
+    assert found["protocol"]["name"] == "affine-world-roads"
+    sample = open_dataset("world-roads", world)[0]
+    from deixis.predict import load_depth
+
+    assert sample.depth is not None
+    known = (sample.depth > 1e-3) & (sample.depth < 80)
+    p = load_depth(weights)(sample.rgb).values[known].astype(np.float64)  # type: ignore[union-attr]
+    t = sample.depth[known].astype(np.float64)
+    scale, shift = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), t, rcond=None)[0]
+    fitted = np.clip(scale * p + shift, 1e-3, 80)
+    assert found["metrics"]["abs_rel"]["value"] == pytest.approx(np.mean(np.abs(fitted - t) / t), abs=1e-5)
+
+
+def test_masks_equal_an_independent_computation(result: Any, toy: Toy, rooms: Path) -> None:
+    weights = toy("evp-refer")
+    found = result(weights, "nyuv2-rooms", "--root", rooms, "--out", "out")
+    predictor, sample = load_mask(weights), open_dataset("nyuv2-rooms", rooms)[0]
+    assert [one.found for one in sample.expressions].count(False) == 1  # all four things but those three that are there
+    there = [one for one in sample.expressions if one.found]
+    masks = [predictor(sample.rgb, one.text) for one in there]
+    pairs = [((m.mask & one.mask).sum(), (m.mask | one.mask).sum()) for m, one in zip(masks, there, strict=True)]
+    metrics = found["metrics"]
+    assert metrics["oiou"]["value"] == pytest.approx(100 * sum(i for i, _ in pairs) / sum(u for _, u in pairs))
+    assert metrics["miou"]["value"] == pytest.approx(100 * np.mean([i / u for i, u in pairs]))
+    assert metrics["t_acc"]["value"] == 100
+    assert metrics["n_acc"]["value"] == 0
+    assert metrics["n_acc"]["samples"] == 1
+    shy = result(toy("evp-refer-shy"), "nyuv2-rooms", "--root", rooms, "--out", "shy")["metrics"]
+    assert (shy["t_acc"]["value"], shy["n_acc"]["value"]) == (0, 100)
+
+
+def test_answers_are_scored(result: Any, toy: Toy, rooms: Path) -> None:
+    found = result(
+        "ask", "nyuv2-rooms", "--root", rooms, "--out", "out",
+        "--depth-model", toy("evp-depth"), "--mask-model", toy("evp-refer"),
+    )  # fmt: skip
+    depth, segment = load_metric(toy("evp-depth")), load_mask(toy("evp-refer"))
+    from deixis.ask import ask
+
+    sample = open_dataset("nyuv2-rooms", rooms)[0]
+    off = []
+    for one in sample.expressions:
+        if one.found:
+            distance = ask(sample.rgb, one.text, depth=depth, segment=segment).distance_m
+            assert distance is not None
+            assert one.distance_m is not None
+            off.append(abs(distance["median"] - one.distance_m) / one.distance_m)
+    assert found["metrics"]["abs_rel"]["value"] == pytest.approx(np.mean(off))
+    assert found["mask_model"] == str(toy("evp-refer"))
+    assert [one["nominal"] for one in found["calibration"]] == pytest.approx(range(10, 100, 10))
+    page = Path("out/report.html").read_text()
+    assert "Calibration of the interval" in page
+    assert "Abstention" in page
+
+
+def test_ratios_are_the_protocols_numbers() -> None:
+    rng = np.random.default_rng(0)
+    protocol = DepthProtocol("t", "none", 10.0)
+    whole, rows = DepthMetrics(protocol), []
+    for index in range(5):
+        p, t = (torch.from_numpy(rng.uniform(0.5, 9, (6, 8)).astype(np.float32)) for _ in "pt")
+        whole.update(p, t, kind="metric")
+        rows.append({"index": index, **protocol.score(p, t, kind="metric")})
+    mean = whole.compute()
+    assert {one.name: one.value() for one in summary.depth_ratios(rows)} == {n: mean[n] for n in DEPTH_METRICS}
+    masks, rows = ReferMetrics(REFER_NATIVE), []
+    for index in range(6):
+        p, t = rng.random((2, 9, 9)) < 0.5
+        masks.update(p, t)
+        i, u = REFER_NATIVE.counts(p, t)
+        rows.append({"index": index // 2, "there": True, "found": True, "intersection": i, "union": u})
+    mean = masks.compute()
+    ratios = {one.name: one for one in summary.refer_ratios(rows)}
+    assert all(ratios[name].value() == mean[name] for name in ("oiou", "miou", "p@0.5", "p@0.9"))
+    assert ratios["n_acc"].value() is None
+    assert ratios["n_acc"].interval() is None
+
+
+def test_intervals_that_hold_the_truth_are_calibrated() -> None:
+    rows = [{"rank": rank} for rank in np.linspace(0, 1, 1001)] + [{"rank": None}]
+    for one in summary.calibration(rows):  # type: ignore[arg-type]
+        assert one["actual"] == pytest.approx(one["nominal"], abs=0.2)
+    assert summary.calibration([{"rank": None}]) == []
+
+
+def test_errors_fall_into_their_ranges() -> None:
+    target, starts = torch.tensor([0.5, 1.0, 1.5, 7.0]), (0.0, 1.0, 2.0, 5.0)
+    sums = by_range(target + torch.tensor([0.5, -0.5, 0.5, 7.0]), target, starts)
+    assert sums == [(1, 0.5, 1.0), (2, 1.0, 0.5 + 0.5 / 1.5), (0, 0.0, 0.0), (1, 7.0, 1.0)]
+    table = range_means([sums, sums], starts)
+    assert [(one["from_m"], one["to_m"], one["pixels"], one["mae"]) for one in table] == [
+        (0.0, 1.0, 2, 0.5),
+        (1.0, 2.0, 4, 0.5),
+        (5.0, None, 2, 7.0),
+    ]
+
+
+# ----------------------------------------------------------------------------- interruptions, processes
+
+
+def test_killed_and_resumed_equals_undisturbed_equals_two_processes(
+    result: Any, run: Run, toy: Toy, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (toy("evp-depth"), "world", "--root", world, "--split", "train")
+    undisturbed = result(*command, "--out", "whole")
+    assert undisturbed["scored"] == 18
+    child = os.fork()
+    if not child:
+        # Slow enough to be killed in the middle.
+        score = DepthScorer.score
+        monkeypatch.setattr(DepthScorer, "score", lambda *given: (time.sleep(0.05), score(*given))[1])
+        try:
+            main(["eval", *map(str, command), "--out", "killed"])
+        finally:
+            os._exit(99)
+    journal, patience = Path("killed/rows.jsonl"), time.monotonic() + 120
+    while time.monotonic() < patience and not (journal.is_file() and journal.read_bytes().count(b"\n") >= 3):
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    done = journal.read_bytes().count(b"\n")
+    assert 3 <= done < 18
+    assert names("killed") == ["rows.jsonl", "run.json"]
+    journal.write_bytes(journal.read_bytes() + b'{"index": 3, "na')  # as a kill within a write leaves it
+    assert result(*command, "--out", "killed") == undisturbed
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [one["index"] for one in lines] == list(range(18))
+    assert Path("killed/rows.csv").read_bytes() == Path("whole/rows.csv").read_bytes()
+    assert result(*command, "--out", "two", "--processes", "2") == undisturbed
+    assert Path("two/rows.csv").read_bytes() == Path("whole/rows.csv").read_bytes()
+    # Once it is done, nothing is done again.
+    monkeypatch.setattr("deixis.evaluation.run.load_scorer", None)
+    assert result(*command, "--out", "whole") == undisturbed
+
+
+def test_a_larger_limit_goes_on(result: Any, toy: Toy, world: Path) -> None:
+    command = (toy("evp-depth"), "world-rooms", "--root", world, "--split", "train", "--out", "out")
+    assert result(*command, "--limit", 1)["count"] == 1
+    assert result(*command, "--limit", 2)["count"] == 2
+    assert [one.index for one in entries("out")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (("--split", "val"), "split"),
+        (("--text", "caption"), "text_source"),
+        (("--tta", "flip"), "tta"),
+        (("--seed", "1"), "seed"),
+    ],
+)
+def test_a_folder_belongs_to_one_run(
+    run: Run, result: Any, toy: Toy, world: Path, change: tuple[str, str], key: str
+) -> None:
+    command = ("eval", toy("evp-depth"), "world-rooms", "--root", world, "--out", "out")
+    begun = {"format": 1, "task": "metric", "model": str(toy("evp-depth"))}
+    assert run(*command).code == 0
+    assert begun.items() <= json.loads(Path("out/run.json").read_text()).items()
+    wrong(run(*command, *change), "out: was begun with", key)
+
+
+def test_other_weights_and_other_folders_are_refused(run: Run, toy: Toy, world: Path, tmp_path: Path) -> None:
+    import shutil
+
+    weights = Path(shutil.copytree(toy("evp-depth"), tmp_path / "weights"))
+    command = ("eval", weights, "world-rooms", "--root", world, "--out", "out")
+    assert run(*command).code == 0
+    manifest = weights / "deixis.json"
+    manifest.write_text(manifest.read_text().replace('"licence": "none"', '"licence": "some"'))
+    wrong(run(*command), "out: was begun with weights_sha256")
+    wrong(run(*command[:-1], weights), f"{weights}: holds other files")
+    Path("out/rows.jsonl").write_text("nonsense\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl: is damaged in line 1"):
+        entries("out")
+
+
+# ------------------------------------------------------------------------------------- what can be wrong
+
+
+def test_wrong_pairs_are_one_line(run: Run, toy: Toy, world: Path, rooms: Path, tmp_path: Path) -> None:
+    depth, refer = toy("evp-depth"), toy("evp-refer")
+    wrong(run("eval", refer, "kitti", "--root", world, "--out", "o"), "gives masks", "kitti scores", "refcoco")
+    wrong(run("eval", depth, "refcoco", "--root", world, "--out", "o"), "gives metric depth", "refcoco scores masks")
+    wrong(run("eval", depth, "eth3d", "--root", world, "--out", "o"), "eth3d scores depth without metres")
+    wrong(run("eval", depth, "moon", "--root", world, "--out", "o"), "dataset 'moon'", "is unknown")
+    wrong(run("eval", depth, "world", "--root", world, "--protocol", "x", "--out", "o"), "protocol 'x'", "use world")
+    wrong(run("eval", depth, "world", "--root", world, "--split", "test", "--out", "o"), "split 'test'", "heldout")
+    wrong(run("eval", depth, "world", "--root", world, "--list", "x", "--out", "o"), "leave --list out")
+    wrong(run("eval", depth, "world", "--root", tmp_path / "no", "--out", "o"), "is no folder")
+    wrong(run("eval", depth, "world", "--root", world, "--text", "poem", "--out", "o1"), "--text poem", "caption-3")
+    wrong(run("eval", depth, "world", "--root", world, "--steps", "4", "--out", "o"), "--steps 4", "no such setting")
+    wrong(run("eval", refer, "world", "--root", world, "--text", "class", "--out", "o"), "--text class")
+    wrong(run("eval", refer, "world", "--root", world, "--tta", "flip", "--out", "o"), "--tta flip")
+    wrong(
+        run("eval", depth, "world", "--root", world, "--mask-model", refer, "--out", "o"), "goes with the model 'ask'"
+    )
+    wrong(run("eval", "ask", "kitti", "--root", world, "--out", "o"), "ask: gives distances")
+    assert not Path("o").exists()
+    relative = write_pipeline(tmp_path / "lotus", "lotus-d")
+    wrong(run("eval", relative, "world", "--root", world, "--steps", "4", "--out", "o2"), "in one step")
+
+
+def test_every_reader_is_scored_and_every_pair_has_a_default() -> None:
+    assert set(READERS) <= set(SETTINGS)
+    for dataset, tasks in SETTINGS.items():
+        for task, settings in tasks.items():
+            assert choose(dataset, task, "model") is settings[0]
+            for setting in settings:
+                assert choose(dataset, task, "model", setting.name) is setting
+                assert setting.words
+    assert choose("kitti", "metric", "m").name == "kitti-garg"
+    assert choose("kitti", "metric", "m", "kitti-eigen").name == "kitti-eigen"
+    assert choose("refcoco", "refer", "m").name == "refer-512"
+    with pytest.raises(KindError, match="use a dataset such as"):
+        choose("diode", "metric", "evp-depth")
+
+
+def test_what_cannot_be_read_is_named_counted_and_tried_again(run: Run, toy: Toy, tmp_path: Path) -> None:
+    root = tiny_nyuv2.write(tmp_path / "nyuv2", train=1, val=0, heldout=2)
+    lost = sorted((root / "official_splits/train/playroom").glob("rgb_*.jpg"))[0]
+    content = lost.read_bytes()
+    lost.write_bytes(content[:300])
+    command = ("eval", toy("evp-depth"), "nyuv2-rooms", "--root", root, "--out", "out")
+    outcome = run(*command)
+    assert outcome.code == 1
+    assert f"{lost}: cannot be read" in outcome.err
+    assert "1 scored, 0 without anything to score, 1 failed" in outcome.lines[-1]
+    found = json.loads(Path("out/result.json").read_text())
+    assert (found["scored"], found["failed"], len(found["failures"])) == (1, 1, 1)
+    assert lost.name in Path("out/report.html").read_text()
+    lost.write_bytes(content)
+    assert run(*command).code == 0
+    assert json.loads(Path("out/result.json").read_text())["scored"] == 2
+    for picture in lost.parent.glob("rgb_*.jpg"):
+        picture.write_bytes(b"")
+    outcome = run(*command[:-1], "none")
+    assert outcome.code == 2
+    assert "has no sample that can be scored (2 failed)" in outcome.lines[-1]
+
+
+# --------------------------------------------------------------------------------- text, report, compare
+
+
+def test_oracle_text_is_marked_and_never_mixed(result: Any, run: Run, toy: Toy, world: Path) -> None:
+    command = (toy("evp-depth"), "world-rooms", "--root", world, "--split", "train", "--limit", "3")
+    silent, told = result(*command, "--out", "a"), result(*command, "--text", "caption", "--out", "b")
+    assert (silent["oracle"], silent["text_provenance"]) == (False, {"empty": 3})
+    assert (told["oracle"], told["text_provenance"]) == (True, {"oracle": 3})
+    assert [row["text"] for one in entries("b") for row in one.rows] == [
+        chosen_text(sample, "caption").text  # type: ignore[union-attr]
+        for sample in (open_dataset("world-rooms", world, "train")[i] for i in range(3))
+    ]
+    assert "oracle</b> text" in Path("b/report.html").read_text()
+    assert "oracle</b> text" not in Path("a/report.html").read_text()
+
+    outcome = run("compare", "a", "b", "--out", "c")
+    assert outcome.code == 0
+    table = [line.split("\t") for line in outcome.out.splitlines()]
+    assert table[0][-2:] == ["text A", "text B"]
+    assert all(line[-2:] == ["empty", "oracle"] for line in table[1:])
+    assert "note: b was told oracle text" in outcome.err
+    found = json.loads(Path("c/compare.json").read_text())["metrics"]["abs_rel"]
+    a, b = ([row["abs_rel"] for one in entries(out) for row in one.rows] for out in "ab")
+    off = np.subtract(a, b)
+    assert found["difference"] == pytest.approx(off.mean(), abs=1e-9)
+    assert min(off) <= found["low"] <= found["difference"] <= found["high"] <= max(off)
+    assert (found["a_better"], found["equal"], found["samples"]) == ((off < 0).sum(), 0, 3)
+
+
+def test_texts_of_two_provenances_are_not_counted_together(tmp_path: Path) -> None:
+    from deixis.errors import UsageError
+    from deixis.evaluation.run import _check_leak
+
+    journal = Journal(tmp_path / "rows.jsonl")
+    plan = Plan("metric", "m", "world", "r", text="caption")
+    journal.append(Entry(0, "a", [{"index": 0, "text_provenance": "oracle"}]))
+    journal.close()
+    _check_leak(plan, Entry(1, "b", [{"index": 1, "text_provenance": Text("", "oracle").provenance}]), journal)
+    with pytest.raises(UsageError, match="is oracle for one of a and b"):
+        _check_leak(plan, Entry(1, "b", [{"index": 1, "text_provenance": "caption:blip2"}]), journal)
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.pictures: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        assert not {"href", "srcset", "onload"} & set(given)
+        assert tag not in ("script", "link", "iframe", "object")
+        if tag == "img":
+            assert given["alt"]
+            self.pictures.append(str(given["src"]))
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report_needs_nothing_else(result: Any, toy: Toy, world: Path) -> None:
+    found = result(toy("evp-depth"), "world-rooms", "--root", world, *TEN, "--out", "out")
+    content = Path("out/report.html").read_text(encoding="utf-8")
+    assert "http:" not in content
+    assert "https:" not in content
+    page = Page()
+    page.feed(content)
+    page.close()
+    assert page.open == []
+    for words in ("95 % interval", "Error against depth range", "Worst images", "Best images", "--split train"):
+        assert words in page.text
+    assert found["weights_sha256"] in page.text
+    assert f"{found['metrics']['abs_rel']['value']:.3f}" in page.text
+    # Two plots, the error's scale, and four pictures of two worst and two best images.
+    assert len(page.pictures) == 3 + 4 * 4
+    pictures = []
+    for source in page.pictures:
+        head, data = source.split(",")
+        assert head in ("data:image/png;base64", "data:image/jpeg;base64")
+        pictures.append(np.asarray(Image.open(io.BytesIO(b64decode(data))).convert("RGB"), dtype=float))
+    order = sorted((row["abs_rel"], row["index"]) for one in entries("out") for row in one.rows)
+    dataset = open_dataset("world-rooms", world, "train")
+    for place, index in ((3, order[-1][1]), (11, order[0][1])):
+        photo = Image.fromarray(dataset[index].rgb).resize((640, 480), Image.Resampling.NEAREST)
+        assert np.abs(pictures[place] - np.asarray(photo)).mean() < 4
+
+
+def test_only_the_same_samples_and_protocols_are_compared(run: Run, result: Any, toy: Toy, world: Path) -> None:
+    def evaluated(out: str, *more: object, model: str = "evp-depth", dataset: str = "world-rooms") -> None:
+        result(toy(model), dataset, "--root", world, "--out", out, *more)
+
+    evaluated("a", "--split", "train", "--limit", 2)
+    evaluated("b", "--split", "train", "--limit", 1)
+    evaluated("c")
+    evaluated("d", model="evp-refer")
+    wrong(run("compare", "a", "b"), "b: has no scores of rooms-000002")
+    wrong(run("compare", "b", "a"), "b: has no scores of rooms-000002")
+    wrong(run("compare", "a", "c"), "differ in split", "'train'")
+    wrong(run("compare", "c", "d"), "differ in task")
+    wrong(run("compare", "a", "nowhere"), "nowhere/result.json: is not there")
+    wrong(run("compare", "a", "a", "--metric", "oiou"), "metric 'oiou'", "abs_rel")
+    same: Outcome = run("compare", "a", "a", "--metric", "abs_rel", "--json")
+    found = same.json["metrics"]
+    assert list(found) == ["abs_rel"]
+    assert (found["abs_rel"]["difference"], found["abs_rel"]["a_better"], found["abs_rel"]["equal"]) == (0, 0, 2)
+    masks = run("compare", "d", "d", "--json").json["metrics"]
+    assert masks["oiou"]["difference"] == 0
