@@ -640,12 +640,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write bytes as they are."""
-    with _replacing(path) as file:
-        file.write(data)
-
-
 def write_exr(path: Path, values: FloatMap) -> None:
     """Write float32 [H, W] as the ``Z`` channel of an OpenEXR file (extra ``export``)."""
     openexr = _export_library("OpenEXR")

@@ -81,9 +81,9 @@ def _rows(folder: Path, result: dict[str, Any]) -> list[Row]:
 
 def _check_same(one: Path, other: Path, tables: list[list[Row]]) -> None:
     """Refuse rows of different samples; names the first that is missing on one side."""
-    keys = [{(row["sample"], row.get("expression")): None for row in rows} for rows in tables]
-    for folder, mine, theirs in ((other, *keys), (one, *keys[::-1])):
-        lost = next((sample for sample, _ in mine if (sample, _) not in theirs), None)
+    a, b = ([(str(row["sample"]), row.get("expression")) for row in rows] for rows in tables)
+    for folder, mine, theirs in ((other, a, set(b)), (one, b, set(a))):
+        lost = next((key[0] for key in mine if key not in theirs), None)
         if lost is not None:
             raise UsageError(
                 printable(folder),

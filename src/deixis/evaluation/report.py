@@ -198,7 +198,7 @@ def _spread(task: str, rows: Sequence[Row]) -> str:
     top = float(np.percentile(values, 98)) if lower else 1.0
     # Few samples make few bars; all that is off the scale is in the last.
     bins = np.linspace(0, top or 1.0, min(41, 6 + len(values) // 4))
-    axes.hist(np.clip(values, 0, bins[-1]), bins=bins, color=_BLUE, edgecolor="white", linewidth=0.6)
+    axes.hist(np.clip(values, 0, bins[-1]), bins=bins.tolist(), color=_BLUE, edgecolor="white", linewidth=0.6)
     axes.axvline(float(np.median(values)), color=_ORANGE, linewidth=2, label=f"median {np.median(values):.3f}")
     axes.set_xlabel(called)
     axes.set_ylabel("images" if task in ("metric", "affine") else "expressions")

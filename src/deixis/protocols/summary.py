@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 Better = Literal["lower", "higher", "nominal"]
 
 UNITS = {"sq_rel": "m", "rmse": "m", "i_rmse": "1/m", "mae": "m", "gap": "m"}
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NOMINAL = 80.0
 """Share of truths that an answer's p10 to p90 should hold [%]."""
 
@@ -78,7 +79,9 @@ class Ratio:
         used = np.flatnonzero(self.counts)
         if not len(used):
             return None
-        return interval(lambda rows: self._of(used[rows]), len(used), clusters=[self.clusters[i] for i in used])
+        return interval(
+            lambda rows: self._of(used[rows]), len(used), clusters=[self.clusters[i] for i in used.tolist()]
+        )
 
     def against(self, other: Ratio) -> Difference:
         """This number less another one of the same samples, with a paired interval.
@@ -95,7 +98,7 @@ class Ratio:
         def difference(rows: Rows) -> float:
             return self._of(used[rows]) - other._of(used[rows])
 
-        low, high = interval(difference, len(used), clusters=[self.clusters[i] for i in used])
+        low, high = interval(difference, len(used), clusters=[self.clusters[i] for i in used.tolist()])
         mine, theirs = self.each[used], other.each[used]
         wins, ties = mine < theirs if self.better == "lower" else mine > theirs, mine == theirs
         return Difference(
@@ -167,7 +170,7 @@ def refer_ratios(rows: Table) -> list[Ratio]:
         Ratio("oiou", about(intersection, there), union, clusters, "higher", 100),
         Ratio("miou", about(ious, there), one, clusters, "higher", 100),
         *(
-            Ratio(f"p@{at}", about(1.0 * (ious >= at), there), one, clusters, "higher", 100)
+            Ratio(f"p@{at}", about((ious >= at).astype(np.float64), there), one, clusters, "higher", 100)
             for at in REFER_NATIVE.thresholds
         ),
         Ratio("t_acc", about(found, there), one, clusters, "higher", 100),
@@ -199,7 +202,7 @@ def ask_ratios(rows: Table) -> list[Ratio]:
     ]
 
 
-def calibration(rows: Table, levels: Sequence[float] = tuple(n / 10 for n in range(1, 10))) -> list[dict[str, float]]:
+def calibration(rows: Table, levels: Sequence[float] = LEVELS) -> list[dict[str, float]]:
     """For central intervals of the depths in a mask: the share they should hold and the share they do [%].
 
     Args:

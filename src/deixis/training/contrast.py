@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import TextTower
+from deixis.data.nyuv2_captions import PARAPHRASES
+from deixis.data.world import LEVELS
 from deixis.training.distill import BLOCKS, teacher_maps
-from deixis.training.store import LEVELS, PARAPHRASES, Sampler, Store
+from deixis.training.store import Sampler, Store
 
 # The picture's features are averaged over this grid, so that left and right can be told.
 GRID = (2, 3)

@@ -15,11 +15,13 @@ from transformers import CLIPTokenizer
 
 from deixis.conditioning.describe import aggregate, class_description, encoder
 from deixis.conditioning.text import tokenize
+from deixis.data.nyuv2_captions import PARAPHRASES
+from deixis.data.world import LEVELS
 from deixis.protocols.depth import depth_metrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
 from deixis.training.losses import silog_loss
-from deixis.training.store import LEVELS, PARAPHRASES, SOURCES, Sampler, Store, resized
+from deixis.training.store import SOURCES, Sampler, Store, resized
 
 # Captions with distances in metres would give the answer away.
 NON_METRIC_LEVELS = LEVELS - 1

@@ -19,6 +19,7 @@ from transformers import CLIPTokenizer
 
 from deixis.backbones.latents import encode
 from deixis.conditioning.text import TextTower, encode_whole, tokenize
+from deixis.data.nyuv2_captions import PARAPHRASES
 from deixis.protocols.affine import affine_metrics, align_depth, align_disparity, limited
 from deixis.relative import STRIDE
 from deixis.systems.e2e_ft import E2EFT, E2EFTConfig
@@ -38,7 +39,7 @@ from deixis.training.objectives import (
     marigold_objective,
     multi_resolution_noise,
 )
-from deixis.training.store import PARAPHRASES, SOURCES, Sampler, Store, resized
+from deixis.training.store import SOURCES, Sampler, Store, resized
 from deixis.training.text_to_image import SCHEDULER
 
 # What each system's schedule has beside Stable Diffusion's: Marigold v1-1's ends in pure noise.

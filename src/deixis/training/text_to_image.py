@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.conditioning.text import TextTower, tokenize
+from deixis.data.nyuv2_captions import PARAPHRASES
+from deixis.data.world import LEVELS
 from deixis.protocols.trivial import interval
 from deixis.training.distill import BLOCKS, teacher_maps
-from deixis.training.store import LEVELS, PARAPHRASES, Sampler, Store
+from deixis.training.store import Sampler, Store
 
 # Near t = 0 the picture is all but clean: what perception reads the U-Net with.
 CLEAN_STEPS = 50
