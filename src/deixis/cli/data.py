@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from deixis.cli.common import (
@@ -15,6 +16,7 @@ from deixis.cli.common import (
     JsonOption,
     OutOption,
     emit,
+    exit_code,
     fail,
     field,
     progress,
@@ -76,7 +78,7 @@ def check(
         report(line)
     if len(missing) > NAMED:
         report(f"{len(missing) - NAMED} more are missing")
-    facts, pictures, damaged = _decode(found)
+    facts, pictures, damaged = _decode(found, missing)
     picture = out / f"{found.name}.{found.split}.jpg"
     if pictures:
         from deixis import viz
@@ -89,8 +91,7 @@ def check(
         "split": found.split,
         "layout": found.layout,
         "samples": len(found),
-        "published_list": found.own_list is None,
-        "list": found.own_list,
+        "own_list": found.own_list,
         "missing": missing,
         "damaged": damaged,
         "decoded": facts,
@@ -109,14 +110,14 @@ def check(
             put("\t".join(("sample", field(fact["name"]), *_told(fact))))
         if pictures:
             put(f"picture\t{field(picture)}")
-    say(f"{len(found)} samples, {len(missing)} files missing, {len(damaged)} of {len(facts) + len(damaged)} damaged")
-    return SOME_FAILED if missing or damaged else OK
+    say(f"{len(found)} samples, {len(missing)} files missing; {len(facts)} samples decoded, {len(damaged)} damaged")
+    return exit_code(len(facts), len(missing) + len(damaged))
 
 
 def _decode(
-    found: Dataset,
+    found: Dataset, missing: list[str]
 ) -> tuple[list[dict[str, Any]], list[list[tuple[Image.Image, str]]], list[str]]:
-    """Some samples: what they hold, their pictures, and what is wrong with those that cannot be decoded."""
+    """Some samples: what they hold, their pictures, and what is wrong with those that are there and damaged."""
     chosen = sorted({round(n * (len(found) - 1) / (SHOWN - 1)) for n in range(SHOWN)})
     facts, pictures, damaged = [], [], []
     with progress(chosen, "decode") as bar:
@@ -124,9 +125,10 @@ def _decode(
             try:
                 sample = found[index]
             except InputError as error:
-                if not error.problem.startswith("is not there"):  # told already
+                problem = f"{error.subject}: {error.problem}"
+                if problem not in missing:
                     fail(error)
-                damaged.append(str(error))
+                    damaged.append(problem)
             else:
                 facts.append(_facts(sample))
                 pictures.append(_pictures(sample))
@@ -138,7 +140,7 @@ def _facts(sample: Sample) -> dict[str, Any]:
     height, width = sample.rgb.shape[:2]
     facts: dict[str, Any] = {"name": sample.name, "width": width, "height": height}
     if sample.depth is not None:
-        known = sample.depth[sample.depth > 0]
+        known = sample.depth[np.isfinite(sample.depth) & (sample.depth > 0)]
         facts["depth_share"] = round(known.size / sample.depth.size, 4)
         facts["depth_m"] = [round(float(known.min()), 3), round(float(known.max()), 3)] if known.size else None
     facts["camera"] = sample.camera is not None

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from urllib.request import urlopen
@@ -178,7 +179,7 @@ def fetch_list(name: str, out: Path) -> Path:
     try:
         with urlopen(url, timeout=_FETCH_TIMEOUT_S) as answer:
             content = answer.read()
-    except OSError as error:  # every error of urllib is one
+    except (OSError, HTTPException) as error:  # urllib's own errors are of the former
         why = f"cannot be fetched ({printable(error)})"
         raise InputError(
             url, why, f"connect to the internet, or copy it by hand to {printable(known.local)}"

@@ -1,0 +1,479 @@
+"""NYUv2 in four layouts and KITTI in two: what the world writes is what the readers give, whole copies or not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deixis.cli import main
+from deixis.data import nyuv2_sets
+from deixis.data.dataset import CountError
+from deixis.data.readers import READERS, open_dataset
+from deixis.data.world import read_shards
+from deixis.errors import InputError, UsageError
+from deixis.io import write_png16
+from deixis.protocols.depth import KITTI_GARG, NYU_EIGEN
+from deixis.types import Text
+from deixis.world.export import LAYOUTS, write_layout
+from deixis.world.export_common import fitted
+
+pytest.importorskip("h5py")
+
+FRAMES = 3
+SPLITS = {
+    "nyuv2": ("nyuv2", "test", "official_splits"),
+    "nyuv2-labelled": ("nyuv2", "test", "labelled"),
+    "nyuv2-mat": ("nyuv2", "test", "mat"),
+    "nyuv2-sync": ("nyuv2", "sync", "sync"),
+    "kitti": ("kitti", "test", "raw"),
+    "kitti-selection": ("kitti", "selection", "selection"),
+}
+NYUV2 = [layout for layout in SPLITS if layout.startswith("nyuv2")]
+KITTI = [layout for layout in SPLITS if layout.startswith("kitti")]
+
+
+@pytest.fixture(scope="module")
+def exports(world, tmp_path_factory):
+    """A folder for each layout. Not to be changed."""
+    out = tmp_path_factory.mktemp("exports")
+    for layout in SPLITS:
+        assert write_layout(world, out / layout, layout, FRAMES) == FRAMES
+    return out
+
+
+@pytest.fixture(scope="module")
+def rooms(world):
+    """The frames as they should be found again at 640 x 480."""
+    return [fitted(frame, 640, 480) for frame in read_shards(world, kind="rooms", limit=FRAMES)]
+
+
+@pytest.fixture(scope="module")
+def roads(world):
+    """The frames as they should be found again, at the size of the raw drives and of the selection."""
+    frames = list(read_shards(world, kind="roads", limit=FRAMES))
+    return {
+        "kitti": [fitted(frame, 1242, 375) for frame in frames],
+        "kitti-selection": [fitted(frame, 1216, 352) for frame in frames],
+    }
+
+
+@pytest.fixture
+def copied(exports, tmp_path):
+    """Copies an export, to be changed."""
+
+    def copy(layout):
+        return Path(shutil.copytree(exports / layout, tmp_path / layout))
+
+    return copy
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Runs ``deixis``: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(tmp_path / "lists"))
+
+    def command(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return command
+
+
+def opened(root, layout, folder=None):
+    name, split, _ = SPLITS[layout]
+    return open_dataset(name, root, split, (folder or root) / "list.txt")
+
+
+def packed(folder, tar):
+    """A plain tar with members beginning with ``./``, as the public evaluation has them."""
+    with tarfile.open(tar, "w:") as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                file.add(path, f"./{path.relative_to(folder)}")
+    return tar
+
+
+# ------------------------------------------------------------------------------------- what is written is read
+
+
+@pytest.mark.parametrize("layout", NYUV2)
+def test_rooms_are_found_again_as_nyuv2(exports, rooms, layout):
+    dataset = opened(exports / layout, layout)
+    assert (dataset.name, dataset.split, dataset.layout) == SPLITS[layout]
+    assert dataset.own_list == str(exports / layout / "list.txt")
+    assert len(dataset) == FRAMES == len(set(dataset.names))
+    assert list(dataset.missing()) == []
+    for name, sample, room in zip(dataset.names, dataset, rooms, strict=True):
+        assert sample.name == name
+        assert sample.rgb.shape == (480, 640, 3)
+        assert sample.depth.dtype == np.float32
+        np.testing.assert_allclose(sample.depth, room.depth, atol=0.00051)
+        inner = (slice(7, 474), slice(7, 632))
+        error = np.abs(sample.rgb[inner].astype(int) - room.rgb[inner])
+        if layout in ("nyuv2-labelled", "nyuv2-mat"):
+            assert error.max() == 0
+        else:
+            assert error.mean() < 3  # JPEG
+        assert (sample.camera.fx, sample.camera.width, sample.camera.height) == (518.86, 640, 480)
+        assert NYU_EIGEN.score(sample.depth, sample.depth, kind="metric")["d1"] == 1
+
+
+def test_the_official_script_paints_the_border_black(exports):
+    sample = opened(exports / "nyuv2", "nyuv2")[0]
+    border = np.ones((480, 640), dtype=bool)
+    border[7:474, 7:632] = False
+    assert sample.rgb[border].mean() < 4
+    assert sample.rgb[10:460, 10:620].mean() > 20
+
+
+@pytest.mark.parametrize("layout", NYUV2)
+def test_the_scene_type_is_an_oracles_text(exports, world, layout):
+    places = [frame.place for frame in read_shards(world, kind="rooms", limit=FRAMES)]
+    found = [sample.texts for sample in opened(exports / layout, layout)]
+    assert found == [{"class": Text(place, "oracle")} for place in places]
+
+
+def test_the_cameras_centre_is_half_a_pixel_inside(exports):
+    camera = opened(exports / "nyuv2", "nyuv2")[0].camera
+    assert (camera.cx, camera.cy) == pytest.approx((326.08, 254.24))
+
+
+@pytest.mark.parametrize("layout", KITTI)
+def test_roads_are_found_again_as_kitti(exports, roads, layout):
+    dataset = opened(exports / layout, layout)
+    assert (dataset.name, dataset.split, dataset.layout) == SPLITS[layout]
+    assert len(dataset) == FRAMES
+    assert list(dataset.missing()) == []
+    for sample, road in zip(dataset, roads[layout], strict=True):
+        assert np.array_equal(sample.rgb, road.rgb)
+        within = road.depth < 255.9
+        np.testing.assert_allclose(sample.depth[within], road.depth[within], atol=0.5001 / 256)
+        assert not sample.depth[road.depth > 256].any()
+        for one in ("fx", "fy", "cx", "cy"):
+            assert getattr(sample.camera, one) == pytest.approx(getattr(road.camera, one), abs=1e-4)
+        assert sample.camera.width == sample.rgb.shape[1]
+        assert sample.texts is None
+        assert KITTI_GARG.score(sample.depth, sample.depth, kind="metric")["d1"] == 1
+
+
+def test_geometry_survives_the_fit(world):
+    frame = next(iter(read_shards(world, kind="roads")))
+    shown = fitted(frame, 1242, 375)
+    view = frame.scene["view"]
+    height, width = frame.depth.shape
+    for row, column in ((40, 80), (187, 621), (300, 1100)):
+        # The ray through a pixel of the fitted frame meets the old frame in the pixel that its depth is from.
+        x = (column + 0.5 - shown.camera.cx) / shown.camera.fx * view["fx"] + view["cx"]
+        y = (row + 0.5 - shown.camera.cy) / shown.camera.fy * view["fy"] + view["cy"]
+        assert 0 <= x < width
+        assert 0 <= y < height
+        assert shown.depth[row, column] == frame.depth[int(y), int(x)]
+
+
+def test_stored_numbers_are_the_published_ones(exports, rooms, roads):
+    with Image.open(next((exports / "nyuv2").glob("official_splits/test/*/sync_depth_00000.png"))) as image:
+        assert np.array_equal(np.asarray(image), np.rint(rooms[0].depth.astype(float) * 1000))
+    depth = "data_depth_annotated/val/2011_09_26_drive_0001_sync/proj_depth/groundtruth/image_02/0000000005.png"
+    with Image.open(exports / "kitti" / depth) as image:
+        expected = np.rint(roads["kitti"][0].depth.astype(float) * 256)
+        assert np.array_equal(np.asarray(image), np.where(expected < 65536, expected, 0))
+
+
+@pytest.mark.parametrize("layout", ["nyuv2", "nyuv2-labelled", "kitti", "kitti-selection"])
+def test_a_tar_gives_what_the_folder_gives(exports, tmp_path, layout):
+    folder, tar = exports / layout, packed(exports / layout, tmp_path / "set.tar")
+    one, other = opened(folder, layout), opened(tar, layout, folder)
+    assert one.names == other.names
+    assert list(other.missing()) == []
+    for left, right in zip(one, other, strict=True):
+        assert np.array_equal(left.rgb, right.rgb)
+        assert np.array_equal(left.depth, right.depth)
+        assert left.camera == right.camera
+
+
+# --------------------------------------------------------------------------------------------- lists and counts
+
+
+def test_without_a_list_the_copy_must_have_the_published_count(exports, tmp_path, monkeypatch):
+    where = {
+        "nyuv2": r"official_splits/test: holds 3 samples where 654 are",
+        "nyuv2-mat": r"splits\.mat: holds 3 samples where 654 are",
+        "kitti-selection": r"val_selection_cropped/image: holds 3 samples where 1000 are",
+    }
+    for layout, message in where.items():
+        name, split, _ = SPLITS[layout]
+        with pytest.raises(CountError, match=message):
+            open_dataset(name, exports / layout, split)
+    monkeypatch.setitem(nyuv2_sets.COUNTS, "test", FRAMES)
+    folder = open_dataset("nyuv2", exports / "nyuv2")
+    assert folder.own_list is None
+    assert sorted(folder.names) == sorted(opened(exports / "nyuv2", "nyuv2").names)
+    whole = open_dataset("nyuv2", exports / "nyuv2-mat")
+    assert whole.names == opened(exports / "nyuv2-mat", "nyuv2-mat").names
+
+
+@pytest.mark.parametrize("layout", ["nyuv2-labelled", "nyuv2-sync", "kitti"])
+def test_without_a_list_the_published_one_is_asked_for(exports, tmp_path, monkeypatch, layout):
+    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(tmp_path))
+    name, split, _ = SPLITS[layout]
+    with pytest.raises(InputError, match=r"is not in .*; run 'deixis data lists --fetch"):
+        open_dataset(name, exports / layout, split)
+
+
+def test_frames_without_annotated_depth_are_left_out(exports, tmp_path):
+    own = tmp_path / "mine.txt"
+    lines = (exports / "kitti" / "list.txt").read_text().splitlines()
+    own.write_text("\n".join([lines[0], "2011_09_26/x/image_02/data/0000000001.png None 721.5", *lines[1:]]))
+    assert len(open_dataset("kitti", exports / "kitti", "test", own)) == FRAMES
+
+
+def test_evps_form_of_kittis_list_names_the_same_files(exports, copied, tmp_path):
+    own = tmp_path / "mine.txt"
+    lines = [line.split() for line in (exports / "kitti" / "list.txt").read_text().splitlines()]
+    own.write_text("".join(f"/raw_data/{rgb} /data_depth_annotated/val/{depth}\n" for rgb, depth, _ in lines))
+    root = copied("kitti")
+    (root / "raw_data").mkdir()
+    for date in root.glob("2011_*"):
+        date.rename(root / "raw_data" / date.name)
+    moved, before = open_dataset("kitti", root, "test", own), opened(exports / "kitti", "kitti")
+    assert list(moved.missing()) == []
+    assert moved.names == before.names
+    assert moved[1].camera == before[1].camera
+
+
+def test_the_public_evaluations_tar_has_depth_beside_the_dates(exports, copied, tmp_path):
+    root = copied("kitti")
+    for drive in (root / "data_depth_annotated" / "val").iterdir():
+        drive.rename(root / drive.name)
+    shutil.rmtree(root / "data_depth_annotated")
+    dataset = opened(packed(root, tmp_path / "kitti.tar"), "kitti", root)
+    assert list(dataset.missing()) == []
+    assert np.array_equal(dataset[2].depth, opened(exports / "kitti", "kitti")[2].depth)
+
+
+def test_numbers_of_the_mat_count_from_1_or_from_0(exports, tmp_path):
+    own = tmp_path / "mine.txt"
+    own.write_text("/room/rgb_00001.jpg /room/sync_depth_00001.png\ntest/a/rgb_0001.png test/a/depth_0001.png\n")
+    dataset = open_dataset("nyuv2", exports / "nyuv2-mat", "test", own)
+    assert dataset.numbers == [2, 1]
+    for line, problem in (
+        ("room/rgb_7.jpg d.png", "names 'room/rgb_7.jpg', which tells no number"),
+        ("test/a/rgb_0004.png d.png", "holds 3 frames and no frame 4"),
+        ("test/a/rgb_0000.png d.png", "holds 3 frames and no frame 0"),
+    ):
+        own.write_text(line)
+        with pytest.raises(InputError, match=problem):
+            open_dataset("nyuv2", exports / "nyuv2-mat", "test", own)
+
+
+def test_lists_of_other_datasets_are_refused(exports, tmp_path):
+    own = tmp_path / "mine.txt"
+    own.write_text("rgb/a.png depth/a.png\n")
+    with pytest.raises(InputError, match=r"mine\.txt: names 'rgb/a\.png'; name <date>/<drive>"):
+        open_dataset("kitti", exports / "kitti", "test", own)
+
+
+# ----------------------------------------------------------------------------------------------- wrong roots
+
+
+def test_a_wrong_root_says_what_was_expected_and_what_is_there(exports, tmp_path):
+    cases = (
+        (
+            "nyuv2",
+            "test",
+            exports / "kitti-selection",
+            r"official_splits/test/<scene>/rgb_<index>\.jpg .*depth_selection",
+        ),
+        ("nyuv2", "train", exports / "nyuv2", r"official_splits/train/<scene>.* but list\.txt, official_splits"),
+        ("nyuv2", "sync", exports / "nyuv2", r"holds no sync/<scene>/rgb_<index>\.jpg but list\.txt"),
+        ("kitti", "test", exports / "nyuv2", r"holds no <date>/<drive>/image_02/data.* but list\.txt, official_splits"),
+        ("kitti", "test", exports / "kitti" / "data_depth_annotated", r"holds no <date>/<drive>.* but val"),
+        ("kitti", "selection", exports / "kitti", r"holds no depth_selection/val_selection_cropped.* but 2011_09_26"),
+        ("kitti", "test", tmp_path, "but nothing"),
+        ("kitti", "test", tmp_path / "gone", "is no folder or tar file"),
+        ("nyuv2", "test", tmp_path / "gone.mat", r"gone\.mat: is not there"),
+        ("nyuv2", "test", exports / "nyuv2-mat" / "splits.mat", r"splits\.mat: is damaged, or no nyu_depth_v2_labeled"),
+    )
+    for name, split, root, message in cases:
+        with pytest.raises(InputError, match=message):
+            open_dataset(name, root, split)
+
+
+def test_pictures_without_annotated_depth_are_no_kitti(copied):
+    root = copied("kitti")
+    shutil.rmtree(root / "data_depth_annotated")
+    with pytest.raises(InputError, match=r"holds no <drive>/proj_depth/groundtruth/image_02"):
+        opened(root, "kitti")
+
+
+def test_two_layouts_of_a_split_are_not_chosen_between(copied):
+    root = copied("nyuv2")
+    shutil.copytree(copied("nyuv2-labelled") / "test", root / "test")
+    with pytest.raises(InputError, match=r"more than once \(official_splits and labelled\); pass a folder with one"):
+        opened(root, "nyuv2")
+    assert len(opened(root / "official_splits", "nyuv2", root)) == FRAMES
+
+
+def test_the_mat_is_not_read_inside_a_tar(exports, tmp_path):
+    tar = packed(exports / "nyuv2-mat", tmp_path / "set.tar")
+    with pytest.raises(InputError, match="cannot be read inside a tar; unpack it"):
+        opened(tar, "nyuv2-mat", exports / "nyuv2-mat")
+
+
+def test_unknown_names_are_told_with_those_there_are(exports):
+    with pytest.raises(UsageError, match=r"dataset 'nyu2': is unknown; did you mean nyuv2\? There are nyuv2, kitti"):
+        open_dataset("nyu2", exports)
+    with pytest.raises(UsageError, match=r"split 'eigen': is none of kitti; use one of test, val, train, selection"):
+        open_dataset("kitti", exports / "kitti", "eigen")
+
+
+# -------------------------------------------------------------------------------------------- damaged copies
+
+
+@pytest.mark.parametrize("layout", ["nyuv2", "nyuv2-labelled", "kitti", "kitti-selection"])
+def test_damaged_and_missing_files_are_named(copied, layout):
+    root = copied(layout)
+    dataset = opened(root, layout)
+    frame = dataset.frames[0]
+    depth, picture = root / frame.depth, root / frame.picture
+    depth.write_bytes(depth.read_bytes()[:200])
+    with pytest.raises(InputError, match=rf"{depth.name}: is damaged"):
+        dataset[0]
+    write_png16(depth, np.ones((4, 5), np.uint16), {})
+    with pytest.raises(InputError, match=rf"{depth.name}: is \[4, 5\] and its picture \["):
+        dataset[0]
+    Image.new("RGB", (5, 4)).save(depth)
+    with pytest.raises(InputError, match=rf"{depth.name}: is no grey picture of integers"):
+        dataset[0]
+    picture.unlink()
+    with pytest.raises(InputError, match=rf"{picture.name}: is not there"):
+        dataset[0]
+    assert list(dataset.missing()) == [f"{picture}: is not there"]
+
+
+def test_a_torn_mat_is_told(copied):
+    root = copied("nyuv2-mat")
+    mat = root / "nyu_depth_v2_labeled.mat"
+    mat.write_bytes(mat.read_bytes()[: mat.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"nyu_depth_v2_labeled\.mat: is damaged"):
+        opened(root, "nyuv2-mat")
+    (root / "splits.mat").write_bytes(b"torn")
+    mat.write_bytes((root / "splits.mat").read_bytes())
+    with pytest.raises(InputError, match=r"nyu_depth_v2_labeled\.mat: is damaged"):
+        open_dataset("nyuv2", root)
+
+
+def test_a_torn_official_split_is_told(copied):
+    root = copied("nyuv2-mat")
+    (root / "splits.mat").write_bytes(b"torn" * 50)
+    with pytest.raises(InputError, match=r"splits\.mat: holds no testNdxs"):
+        open_dataset("nyuv2", root)
+
+
+def test_calibration_is_taken_where_it_is(copied):
+    root = copied("kitti")
+    dataset = opened(root, "kitti")
+    calibration = root / "2011_09_26" / "calib_cam_to_cam.txt"
+    calibration.write_text("S_rect_02: 1.3e+03 3.75e+02\nP_rect_02: 700 0 620 0 0 700 180 0 0 0 1 0\n")
+    assert dataset[0].camera is None  # of another size
+    calibration.write_text("S_rect_02: 1.242e+03 3.75e+02\nP_rect_02: 700 0 620\n")
+    with pytest.raises(InputError, match=r"calib_cam_to_cam\.txt: is damaged \(3 numbers where 12 make a camera\)"):
+        dataset[0]
+    calibration.unlink()
+    assert dataset[0].camera is None
+    assert dataset[1].camera is not None
+    selection = opened(copied("kitti-selection"), "kitti-selection")
+    shutil.rmtree(selection.files.root / "depth_selection/val_selection_cropped/intrinsics")
+    assert selection[0].camera is None
+
+
+# ------------------------------------------------------------------------------------------------- commands
+
+
+def test_a_whole_copy_is_checked(exports, run, tmp_path):
+    root = exports / "kitti"
+    code, out, err = run("data", "check", "kitti", "--root", root, "--list", root / "list.txt", "--out", "o")
+    assert code == 0
+    lines = dict(line.split("\t", 1) for line in out.splitlines() if not line.startswith("sample\t"))
+    assert lines["layout"] == "raw"
+    assert lines["samples"] == "3"
+    assert lines["missing files"] == "0"
+    assert lines["list"] == str(root / "list.txt")
+    assert "which is not the published list" in err
+    with Image.open(tmp_path / lines["picture"]) as picture:
+        assert picture.width > 800
+    code, out, _ = run("data", "check", "kitti", "--root", root, "--list", root / "list.txt", "--out", "o", "--json")
+    assert code == 0
+    result = json.loads(out)
+    depths = [one["depth_m"] for one in result["decoded"]]
+    assert result["own_list"] == str(root / "list.txt")
+    assert len(depths) == FRAMES
+    assert all(0 < low < high < 256 for low, high in depths)
+
+
+def test_an_incomplete_copy_is_told_file_by_file(copied, run, monkeypatch):
+    root = copied("nyuv2-labelled")
+    for path in sorted(root.glob("test/*/depth_*.png"))[:2]:
+        path.unlink()
+    code, out, err = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt", "--json")
+    assert code == 1
+    missing = json.loads(out)["missing"]
+    assert len(missing) == 2
+    assert all(f"deixis: {line}" in err.splitlines() for line in missing)
+    assert err.count("is not there") == 2
+    monkeypatch.setattr("deixis.cli.data.NAMED", 1)
+    _, _, err = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt")
+    assert err.count("is not there") == 1
+    assert "deixis: 1 more are missing" in err
+
+
+def test_a_damaged_sample_is_told(copied, run):
+    root = copied("nyuv2")
+    torn = sorted(root.glob("official_splits/test/*/rgb_*.jpg"))[0]
+    torn.write_bytes(b"torn")
+    code, out, err = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt", "--json")
+    assert code == 1
+    assert len(json.loads(out)["damaged"]) == 1
+    assert f"deixis: {torn}: is damaged" in err
+
+
+def test_exit_codes_of_other_copies(exports, run, tmp_path):
+    code, out, err = run("data", "check", "nyuv2", "--root", exports / "nyuv2")
+    assert (code, out) == (1, "")
+    assert "holds 3 samples where 654 are published" in err
+    code, out, err = run("data", "check", "nyuv2", "--root", exports / "kitti")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    (tmp_path / "mine.txt").write_text("/a/rgb_00000.jpg /a/sync_depth_00000.png\n")
+    code, _, err = run("data", "check", "nyuv2", "--root", exports / "nyuv2", "--list", "mine.txt")
+    assert code == 2  # nothing of the list is there
+    assert err.count("is not there") == 2
+
+
+def test_the_world_is_exported_by_command(world, run, tmp_path):
+    code, out, err = run("world", "export", world, "set", "--as", "nyuv2-labelled", "--frames", 1, "--json")
+    assert code == 0
+    assert json.loads(out) == {"folder": "set", "layout": "nyuv2-labelled", "samples": 1}
+    assert "pass set/list.txt as --list" in err
+    code, _, err = run("world", "export", world, "set", "--as", "nyuv2", "--frames", 1)
+    assert code == 2
+    assert "set: holds files already; export into an empty folder" in err
+    code, _, err = run("world", "export", world, "other", "--as", "nyu")
+    assert code == 2
+    assert f"layout 'nyu': is unknown; use one of {', '.join(LAYOUTS)}" in err
+
+
+def test_every_reader_names_its_splits():
+    assert {name: reader.splits[0] for name, reader in READERS.items()}["nyuv2"] == "test"
+    assert all(reader.name == name and reader.splits for name, reader in READERS.items())
