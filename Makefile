@@ -9,9 +9,11 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-EXTRAS := demo,dev,export,teacher,world
+EXTRAS := data,demo,dev,export,teacher,train,world
 PIP_FLAGS ?= -qq
 PYTEST_ARGS ?=
+# Two processes: the full-size models need some 6 GB each.
+PYTEST_WORKERS ?= 2
 PARITY_DIR ?= tests/parity/fixtures/evp
 
 # The stamp says for which requirements, extras and place .venv is complete.
@@ -60,7 +62,7 @@ demo: setup ## depth in metres and a mask for a real photograph, into demo-outpu
 	@$(VENV)/bin/deixis demo --out demo-output
 
 test: lint ## lint, then every test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: setup ## ruff (rules, format) and mypy
 	$(PY) -m ruff check .

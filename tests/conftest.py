@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core; more threads would only get in each other's way
+    torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from deixis.camera import Camera
 from deixis.errors import InputError
 
 Split = Literal["train", "val", "heldout"]
@@ -44,6 +45,10 @@ CUTS = {
 }
 # On no side: frames of shops and rooms that training frames show as well.
 SHARED_ROOMS = frozenset({112, 113, 114, 115, 245, 246, 247, 248, 626, 886})
+
+# Of the colour camera, from the toolbox. Its functions count pixels from 1 at their centres, as MATLAB does; ours are
+# half a pixel from the corner, see deixis.camera [px].
+CAMERA = Camera(518.857901, 519.469611, 325.582449 - 0.5, 253.736166 - 0.5, 640, 480)
 
 CLASSES = 40
 CAPTION_MIN_SHARE = 0.004  # a class below this share of the frame is not mentioned

@@ -10,7 +10,6 @@ from typing import get_args
 
 import numpy as np
 
-from deixis.camera import Camera
 from deixis.data import nyuv2, nyuv2_refer
 from deixis.data.dataset import Dataset, Expression, Sample
 from deixis.data.nyuv2_captions import photo_captions
@@ -18,9 +17,6 @@ from deixis.data.world_dataset import CAPTION_LEVEL
 from deixis.errors import UsageError
 from deixis.io import printable
 from deixis.types import Text
-
-# Intrinsics of the colour camera from the toolbox, less the half pixel by which its pixel centres lie off ours [px].
-CAMERA = Camera(518.857901, 519.469611, 325.082446, 253.236166, 640, 480)
 
 
 class NYUv2Rooms(Dataset):
@@ -76,4 +72,4 @@ class NYUv2Rooms(Dataset):
                 nothing = np.zeros(depth.shape, dtype=np.bool_)
                 missing = nyuv2_refer.absent(frame.index, labels, self._classes, self._categories)
                 expressions += [Expression(f"the {one}", nothing, f"{name}/no-{one}") for one in missing]
-        return Sample(name, frame.read_rgb(), depth, camera=CAMERA, expressions=tuple(expressions), texts=texts)
+        return Sample(name, frame.read_rgb(), depth, camera=nyuv2.CAMERA, expressions=tuple(expressions), texts=texts)

@@ -28,7 +28,7 @@ from deixis.data.container import COPY_AGAIN, Container
 from deixis.data.dataset import Dataset, Sample, check_count
 from deixis.data.frames import DepthFrames, FrameFiles
 from deixis.data.hdf5 import hdf5
-from deixis.data.nyuv2 import scene_words
+from deixis.data.nyuv2 import CAMERA, scene_words
 from deixis.data.splits import Listing, find_listing, inside
 from deixis.errors import InputError
 from deixis.io import printable
@@ -40,9 +40,6 @@ COUNTS = {"test": 654, "train": 795}
 MAT = "nyu_depth_v2_labeled.mat"
 MAT_SPLITS = "splits.mat"
 WIDTH, HEIGHT = 640, 480
-FOCAL = (518.86, 519.47)
-# Of the Kinect's colour camera as the dataset's toolbox has it, which counts from the centre of the top left pixel.
-CENTRE = (325.58 + 0.5, 253.74 + 0.5)
 
 # Published lists whose samples a layout's files are named by. Nobody publishes one of official_splits/train.
 _LISTS = {
@@ -128,7 +125,7 @@ def _sync_depth(picture: str) -> str:
 
 def _camera(width: int, height: int) -> Camera | None:
     """The set's camera for its own size; what has another size was cut or resized by somebody."""
-    return Camera(*FOCAL, *CENTRE, WIDTH, HEIGHT) if (width, height) == (WIDTH, HEIGHT) else None
+    return CAMERA if (width, height) == (WIDTH, HEIGHT) else None
 
 
 def _class(scene: str) -> dict[str, Text]:
