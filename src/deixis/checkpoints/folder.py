@@ -243,12 +243,17 @@ def digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for name in FILES.values():
         if (folder / name).is_file():
-            one = hashlib.sha256()
-            with (folder / name).open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    one.update(block)
-            whole.update(one.digest())
+            whole.update(file_digest(folder / name))
     return whole.hexdigest()
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file of any size."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.digest()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from deixis.errors import UsageError
+
+# What follows the end of a text: nothing, or padding up to the length that the tower reads, heard like words.
+Padding = Literal["none", "max_length"]
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str], tokens: int) -> Tensor:
@@ -47,18 +51,19 @@ class TextTower(nn.Module):
 
 
 def encode_whole(
-    tower: TextTower, tokenizer: CLIPTokenizer, text: str, *, official: bool = False
+    tower: TextTower, tokenizer: CLIPTokenizer, text: str, *, padding: Padding = "none", official: bool = False
 ) -> tuple[Tensor, str | None]:
     """One text of any length as vectors [1, T, C], without padding, as Marigold, Lotus and E2E-FT are asked.
 
-    The empty text is two vectors, its start and its end. A text that is longer than the tower reads is cut into
-    chunks between words, each with a start and an end of its own, whose vectors follow each other.
+    The empty text is two vectors, its start and its end, or 77 with padding. A text that is longer than the tower
+    reads is cut into chunks between words, each with a start and an end of its own, whose vectors follow each other.
 
     Args:
         tower: of the system.
         tokenizer: its vocabulary.
         text: what to say.
-        official: cut what is too long, as the originals do.
+        padding: of each chunk; what the network has learned to read.
+        official: cut what is too long, as the originals do, which do not pad either.
 
     Returns:
         the vectors, and what was cut off, in words; None if nothing.
@@ -71,10 +76,10 @@ def encode_whole(
         dropped = str(tokenizer.decode(ids[limit:])).strip()
         ids = ids[:limit]
     device = next(tower.parameters()).device
-    parts = [
-        tower(torch.tensor([[start, *chunk, end]], device=device))
-        for chunk in _chunks(ids, tokenizer.convert_ids_to_tokens(ids), limit)
-    ]
+    parts = []
+    for chunk in _chunks(ids, tokenizer.convert_ids_to_tokens(ids), limit):
+        pads = 0 if official or padding == "none" else limit - len(chunk)
+        parts.append(tower(torch.tensor([[start, *chunk, end, *[tokenizer.pad_token_id] * pads]], device=device)))
     return torch.cat(parts, dim=1), dropped
 
 

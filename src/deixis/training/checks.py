@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_o
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
+from deixis.conditioning.text import Padding
 from deixis.errors import UsageError
 from deixis.registry import RELATIVE, SYSTEMS
 from deixis.training.tokenizer import SMALLEST
@@ -55,6 +56,10 @@ def check(recipe: Recipe) -> None:
         _refuse("config", recipe.config, f"leave it out: {recipe.system} has no switches")
     if recipe.system == "autoencoder":
         _check_crop(recipe)
+    if recipe.text_padding not in get_args(Padding):
+        _refuse("text_padding", recipe.text_padding, f"choose {' or '.join(get_args(Padding))}")
+    if recipe.text_padding != "none" and recipe.system not in RELATIVE:
+        _refuse("text_padding", recipe.text_padding, f"leave it out: {recipe.system} pads by its own rule")
     if recipe.system in RELATIVE and any(side % 8 for side in recipe.data.size):
         _refuse("data.size", list(recipe.data.size), "choose multiples of 8: latents are an eighth of it")
     _check_backbone(recipe)
