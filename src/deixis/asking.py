@@ -237,8 +237,8 @@ def _label(model: object) -> str:
 def measure(mask: Mask, depth: Depth) -> dict[str, float] | None:
     """Distance of what a mask shows: ``median``, ``p10`` and ``p90`` [m] of the depth inside its outline.
 
-    The border is eroded by :data:`deixis.regions.BORDER` of the mask's size, by less where little would be left, and not at
-    all along the frame of the picture. Depths that are not finite or not positive do not count.
+    The border is eroded (:data:`deixis.regions.BORDER`), by less where little would be left, and not at all along the
+    frame of the picture. Depths that are not finite or not positive do not count.
 
     Args:
         mask: the pixels [H, W].

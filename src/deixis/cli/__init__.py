@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deixis import __version__
-from deixis.cli import ask, convert, demo, depth, models, segment, train, world
+from deixis.cli import ask, bench, convert, demo, depth, models, segment, train, world
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("ask", short_help="How far something is.")(ask.ask)
 app.command("models", short_help="The weights there are.")(models.models)
 app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
+app.command("bench", short_help="Time and memory at full size.")(bench.bench)
 app.command("demo", short_help="Depth, masks and answers for a real photo.")(demo.demo)
 app.add_typer(world.app, name="world", short_help="Rooms and roads to learn from, drawn and described.")
 
