@@ -179,7 +179,8 @@ def test_padding_is_heard_up_to_what_the_tower_reads(made: Path) -> None:
         vectors, dropped = encode_whole(tower, found.tokenizer, text, padding="max_length")
         assert vectors.shape[1] == length
         assert dropped is None
-    ids = torch.tensor([[found.tokenizer.bos_token_id, found.tokenizer.eos_token_id] + [found.tokenizer.pad_token_id] * 75])
+    words = found.tokenizer
+    ids = torch.tensor([[words.bos_token_id, words.eos_token_id] + [words.pad_token_id] * 75])
     assert torch.equal(encode_whole(tower, found.tokenizer, "", padding="max_length")[0], tower(ids))
 
 

@@ -50,16 +50,16 @@ def check(recipe: Recipe) -> None:
     if recipe.system not in known:
         raise UsageError(f"system {recipe.system}", "is not known", nearest(recipe.system, known))
     _check_numbers(recipe)
+    if recipe.text_padding not in get_args(Padding):
+        _refuse("text_padding", recipe.text_padding, f"choose {' or '.join(get_args(Padding))}")
+    if recipe.text_padding != "none" and recipe.system not in RELATIVE:
+        _refuse("text_padding", recipe.text_padding, f"leave it out: {recipe.system} pads by its own rule")
     if recipe.system in SYSTEMS:
         _check_config(recipe)
     elif recipe.config:
         _refuse("config", recipe.config, f"leave it out: {recipe.system} has no switches")
     if recipe.system == "autoencoder":
         _check_crop(recipe)
-    if recipe.text_padding not in get_args(Padding):
-        _refuse("text_padding", recipe.text_padding, f"choose {' or '.join(get_args(Padding))}")
-    if recipe.text_padding != "none" and recipe.system not in RELATIVE:
-        _refuse("text_padding", recipe.text_padding, f"leave it out: {recipe.system} pads by its own rule")
     if recipe.system in RELATIVE and any(side % 8 for side in recipe.data.size):
         _refuse("data.size", list(recipe.data.size), "choose multiples of 8: latents are an eighth of it")
     _check_backbone(recipe)
