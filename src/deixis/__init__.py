@@ -8,11 +8,12 @@ from deixis.errors import DeixisError
 from deixis.types import Answer, Depth, Mask
 
 if TYPE_CHECKING:
-    from deixis.ask import ask
+    from deixis.asking import ask
+    from deixis.calibration import Known, calibrate
     from deixis.predict import load
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "DeixisError", "Depth", "Mask", "ask", "load"]
+__all__ = ["Answer", "DeixisError", "Depth", "Known", "Mask", "ask", "calibrate", "load"]
 
 
 def __getattr__(name: str) -> object:
@@ -22,7 +23,11 @@ def __getattr__(name: str) -> object:
 
         return load
     if name == "ask":
-        from deixis.ask import ask
+        from deixis.asking import ask
 
         return ask
+    if name in ("calibrate", "Known"):
+        from deixis import calibration
+
+        return getattr(calibration, name)
     raise AttributeError(f"module 'deixis' has no attribute '{name}'")

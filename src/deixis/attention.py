@@ -141,7 +141,8 @@ def _words(predictor: DepthPredictor | RelativePredictor, text: str) -> list[tup
     if isinstance(predictor, RelativePredictor):
         tower = predictor.model.text_tower
         assert tower is not None
-        return words_at(predictor.tokenizer, text, tower.clip.config.max_position_embeddings - 2)
+        limit = tower.clip.config.max_position_embeddings - 2
+        return words_at(predictor.tokenizer, text, limit, padding=predictor.pipeline.padding)
     vectors, said = predictor.describe(text)
     if vectors.shape[1] == 1 or said.provenance != "user" or predictor.tokenizer is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,36 @@ from deixis.errors import ModelError
 # owner/name; what looks like a path or a file is none.
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
+# The file without which a part is not there; large weights in several files are left to the hub's own library.
+_FILES = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+    "tokenizer": "vocab.json",
+    "scheduler": "scheduler_config.json",
+}
+
 
 def is_hub_id(name: str) -> bool:
     """Whether ``name`` has the form of a hub id."""
     return _HUB_ID.fullmatch(name) is not None
+
+
+def cached(hub_id: str, parts: Sequence[str]) -> Path | None:
+    """The folder of a hub id in the hub's cache, None unless it is there with its ``parts``.
+
+    The cache is where huggingface_hub documents it; importing that library takes longer than a light command may.
+    """
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+    model = cache / f"models--{hub_id.replace('/', '--')}"
+    try:
+        revision = (model / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    folder = model / "snapshots" / revision
+    needed = ["model_index.json", *(f"{part}/{_FILES[part]}" for part in parts)]
+    return folder if all((folder / name).is_file() for name in needed) else None
 
 
 def fetch(hub_id: str, parts: Sequence[str]) -> Path:
@@ -33,6 +60,11 @@ def fetch(hub_id: str, parts: Sequence[str]) -> Path:
         raise ModelError(
             hub_id,
             "is not a folder here, cannot be fetched from the model hub and is not in its cache",
-            f"connect to the internet, or copy the folders {', '.join(parts)} of huggingface.co/{hub_id} and pass"
-            " the path of the folder they are in",
+            f"connect to the internet, or run '{download(hub_id)}' where there is one and pass DIR (or copy the"
+            f" folders {', '.join(parts)} of huggingface.co/{hub_id} there by hand)",
         ) from error
+
+
+def download(hub_id: str) -> str:
+    """The command of huggingface_hub that downloads a hub id into a folder."""
+    return f"hf download {hub_id} --local-dir DIR"

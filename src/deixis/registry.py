@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from deixis.checkpoints.layout import INDEX, kind_of, read_json, system_of
 from deixis.errors import ModelError
-from deixis.hub import fetch, is_hub_id
+from deixis.hub import cached, fetch, is_hub_id
 from deixis.types import DepthKind
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 # Of everything trained by the recipes that ship with the project.
 MINI_LICENCE = "Apache-2.0; trained on NYU Depth v2 frames, which are for research use"
 
-# Published weights, which their authors host. None is fetched; ``deixis convert`` reads a downloaded file.
+# Published checkpoints, which their authors host. None is fetched; ``deixis convert`` reads a downloaded file.
 _PUBLISHED = (
     ("evp-depth-nyu", "evp-depth", "MIT", "github.com/Lavreniuk/EVP, README: depth, NYU Depth v2"),
     ("evp-depth-kitti", "evp-depth", "MIT", "github.com/Lavreniuk/EVP, README: depth, KITTI"),
@@ -137,23 +138,39 @@ _PUBLISHED = (
 )
 
 
+# Published diffusers folders by their hub id, with the kind of their maps. Fetched only when they are named.
+_HUB: tuple[tuple[str, str, DepthKind, str], ...] = (
+    ("prs-eth/marigold-depth-v1-0", "marigold", "affine", "Apache-2.0"),
+    ("prs-eth/marigold-depth-v1-1", "marigold", "affine", "RAIL++-M"),
+    ("prs-eth/marigold-depth-lcm-v1-0", "marigold", "affine", "Apache-2.0"),
+    ("jingheya/lotus-depth-d-v1-0", "lotus-d", "affine", "Apache-2.0"),
+    ("jingheya/lotus-depth-d-v1-1", "lotus-d", "affine", "Apache-2.0"),
+    ("jingheya/lotus-depth-d-v2-0-disparity", "lotus-d", "disparity", "Apache-2.0"),
+    ("jingheya/lotus-depth-g-v1-0", "lotus-g", "affine", "Apache-2.0"),
+    ("jingheya/lotus-depth-g-v2-0-disparity", "lotus-g", "disparity", "Apache-2.0"),
+    ("jingheya/lotus-depth-g-v2-1-disparity", "lotus-g", "disparity", "Apache-2.0"),
+    ("GonzaloMG/marigold-e2e-ft-depth", "e2e-ft", "affine", "Apache-2.0"),
+    ("GonzaloMG/stable-diffusion-e2e-ft-depth", "e2e-ft", "affine", "Apache-2.0"),
+)
+
+
 def shipped_folder() -> Path:
     """Folder of the weights that come with the package."""
     return Path(str(resources.files("deixis").joinpath("weights")))
 
 
 def weights() -> list[Weight]:
-    """Every set of weights by name: shipped ones first, then published ones to convert.
+    """Every set of weights by name: shipped ones first, then published ones to convert, then those of the hub.
 
     Raises:
         ModelError: if a shipped folder is damaged.
     """
     found = [_shipped(manifest) for manifest in sorted(shipped_folder().glob("*/deixis.json"))]
-    found += [_backbone(index.parent) for index in sorted(shipped_folder().glob("*/model_index.json"))]
+    found += [_diffusers(index.parent) for index in sorted(shipped_folder().glob(f"*/{INDEX}"))]
     for name, system_name, licence, source in _PUBLISHED:
         system = SYSTEMS[system_name]
         found.append(Weight(name, system.name, system.task, system.kind, licence, source, None, None, False))
-    return found
+    return found + [_published(*entry) for entry in _HUB]
 
 
 def _shipped(manifest: Path) -> Weight:
@@ -175,17 +192,36 @@ def _shipped(manifest: Path) -> Weight:
         raise ModelError(manifest, f"is damaged ({error!r})", "install deixis again") from error
 
 
-def _backbone(folder: Path) -> Weight:
+def _diffusers(folder: Path) -> Weight:
+    """A shipped diffusers folder: a depth estimator, or a backbone, which is a plain Stable Diffusion."""
+    system = system_of(
+        read_json(folder / "unet" / "config.json"), read_json(folder / "scheduler" / "scheduler_config.json")
+    )
     return Weight(
         name=folder.name,
-        system="stable-diffusion",
-        task=BACKBONE,
-        kind=None,
+        system=system or "stable-diffusion",
+        task="depth" if system else BACKBONE,
+        kind=kind_of(folder, read_json(folder / INDEX), system) if system else None,
         licence=MINI_LICENCE,
         source=str(folder),
         size_mb=_megabytes(folder),
         sha256=None,
         available=True,
+    )
+
+
+def _published(hub_id: str, system: str, kind: DepthKind, licence: str) -> Weight:
+    folder = cached(hub_id, PIPELINE_PARTS)
+    return Weight(
+        name=hub_id,
+        system=system,
+        task="depth",
+        kind=kind,
+        licence=licence,
+        source=str(folder or f"huggingface.co/{hub_id}"),
+        size_mb=_megabytes(folder) if folder else None,
+        sha256=None,
+        available=folder is not None,
     )
 
 
@@ -218,7 +254,7 @@ def find(name: str | Path) -> Path:
         raise ModelError(name, f"cannot be a path ({reason})", f"use {_ready(known)}") from error
     if is_folder:
         return path
-    if weight is not None:
+    if weight is not None and not is_hub_id(weight.name):
         raise ModelError(
             name,
             "is published by its authors and not shipped",
@@ -237,7 +273,7 @@ def find(name: str | Path) -> Path:
 
 def is_pipeline(folder: Path) -> bool:
     """Whether a folder is a diffusers pipeline, not one of the project's own."""
-    return (folder / "model_index.json").is_file() and not (folder / "deixis.json").is_file()
+    return (folder / INDEX).is_file() and not (folder / "deixis.json").is_file()
 
 
 def _ready(known: dict[str, Weight]) -> str:

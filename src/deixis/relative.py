@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from deixis.checkpoints.pipelines import Pipeline
+from deixis.checkpoints.pipelines import Pipeline, save_pipeline
 from deixis.conditioning.text import encode_whole
 from deixis.ensemble import Compat, ensemble_depth
 from deixis.errors import UsageError, quoted
@@ -44,6 +45,7 @@ class RelativePredictor:
 
     def __init__(self, name: str, pipeline: Pipeline, device: torch.device) -> None:
         self.name = name
+        self.pipeline = pipeline
         self.system = pipeline.system
         self.kind: DepthKind = pipeline.kind
         self.model = pipeline.model.to(device)
@@ -111,6 +113,10 @@ class RelativePredictor:
             None if uncertainty is None else uncertainty.float().cpu().numpy(),
         )
 
+    def save(self, folder: str | Path) -> None:
+        """Write the whole pipeline as a diffusers folder; see :func:`deixis.checkpoints.pipelines.save_pipeline`."""
+        save_pipeline(Path(folder), self.pipeline)
+
     def check(self, *, steps: int | None, ensemble: int, resolution: int | None) -> None:
         """Whether the system has these settings.
 
@@ -139,7 +145,8 @@ class RelativePredictor:
             return None
         tower = self.model.text_tower
         assert tower is not None
-        _, dropped = encode_whole(tower, self.tokenizer, text, official=compat == "official")
+        padding = self.pipeline.padding
+        _, dropped = encode_whole(tower, self.tokenizer, text, padding=padding, official=compat == "official")
         if dropped is None:
             return None
         return f"{self.name} ignores the end of a long text as its original does: {quoted(dropped)}"
@@ -155,7 +162,7 @@ class RelativePredictor:
         picture = self.prepare(rgb, working, official=official).to(self.device)
         tower = self.model.text_tower
         assert tower is not None
-        vectors, _ = encode_whole(tower, self.tokenizer, text, official=official)
+        vectors, _ = encode_whole(tower, self.tokenizer, text, padding=self.pipeline.padding, official=official)
         generator = torch.Generator().manual_seed(settings["seed"])
         shape = (1, 4, picture.shape[-2] // STRIDE, picture.shape[-1] // STRIDE)
         maps = []

@@ -24,6 +24,8 @@ RGB = npt.NDArray[np.uint8]
 DepthKind = Literal["metric", "affine", "disparity"]
 # Test-time augmentation: one pass; the mean with the mirrored picture; the papers' windows.
 TTA = Literal["none", "flip", "windows"]
+# Standard deviations from the middle of a normal distribution to its 90th percentile.
+P90 = 1.2816
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "affine", "disparity")
 
 
@@ -41,6 +43,79 @@ class Text:
     provenance: str
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What brought a map without metres to metres.
+
+    ``scale * map + shift`` is the depth [m] of an ``affine`` map, and its inverse [1/m] of a ``disparity`` map.
+
+    Attributes:
+        kind: of the map before.
+        scale: [m] or [1/m].
+        shift: the same.
+        by: what it rests on, in words, such as ``the door (2.00 m)`` or ``evp-depth-mini``.
+        covariance: variance of the scale, covariance of both, variance of the shift.
+        residual: how far the map differs from what it was fitted to, as a share of the distance (one standard
+            deviation); part of every distance's uncertainty.
+        assumed_from: the one known distance [m] where there was no second, so that the shift was assumed; None
+            where both were fitted.
+        notes: what the reader should know.
+    """
+
+    kind: DepthKind
+    scale: float
+    shift: float
+    by: tuple[str, ...]
+    covariance: tuple[float, float, float]
+    residual: float = 0.0
+    assumed_from: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def formula(self) -> str:
+        """How a value of the map becomes metres, in words."""
+        sign = "-" if self.shift < 0 else "+"
+        depth = "depth [m]" if self.kind == "affine" else "1 / depth [1/m]"
+        return f"{depth} = {self.scale:.3g} x map {sign} {abs(self.shift):.3g}"
+
+    @property
+    def unit(self) -> str:
+        """Of scale and shift: ``m``, or ``1/m``."""
+        return "m" if self.kind == "affine" else "1/m"
+
+    def widened(self, distance_m: dict[str, float]) -> dict[str, float]:
+        """``median``, ``p10`` and ``p90`` [m] with the calibration's uncertainty in the interval.
+
+        Where the shift was assumed the interval reaches to the known distance: whatever the shift, neither it nor the
+        scale being negative, the truth lies between that and the median.
+        """
+        median, low, high = distance_m["median"], distance_m["p10"], distance_m["p90"]
+        y = median if self.kind == "affine" else 1 / median
+        x = (y - self.shift) / self.scale
+        scale, both, shift = self.covariance
+        share = (max(x * x * scale + 2 * x * both + shift, 0.0) / (y * y) + self.residual**2) ** 0.5
+        spread = P90 * share * median
+        low = median - ((median - low) ** 2 + spread**2) ** 0.5
+        high = median + ((high - median) ** 2 + spread**2) ** 0.5
+        if self.assumed_from is not None:
+            low, high = min(low, self.assumed_from), max(high, self.assumed_from)
+        return {"median": median, "p10": max(low, 0.0), "p90": high}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        scale, _, shift = self.covariance
+        return {
+            "kind": self.kind,
+            "scale": _rounded(self.scale, 6),
+            "shift": _rounded(self.shift, 6),
+            "unit": self.unit,
+            "scale_deviation": _rounded(scale**0.5, 6),
+            "shift_deviation": None if self.assumed_from is not None else _rounded(shift**0.5, 6),
+            "residual": _rounded(self.residual, 4),
+            "by": list(self.by),
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Depth:
     """A depth map that knows what its numbers mean.
@@ -54,6 +129,7 @@ class Depth:
         camera: intrinsics of the upright input, when known.
         seconds: time spent on the forward pass [s].
         uncertainty: float32 [H, W], how far the maps of an ensemble lie apart, in units of their range; None for one.
+        calibration: where the metres come from, if the system gives none; see :func:`deixis.calibration.calibrate`.
     """
 
     values: FloatMap
@@ -63,6 +139,7 @@ class Depth:
     camera: Camera | None = None
     seconds: float | None = None
     uncertainty: FloatMap | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:
@@ -101,6 +178,7 @@ class Depth:
             "width": width,
             "height": height,
             "camera": asdict(self.camera) if self.camera else None,
+            **({"calibration": self.calibration.to_dict()} if self.calibration else {}),
         }
 
     def metres(self) -> FloatMap:
@@ -113,7 +191,8 @@ class Depth:
             raise KindError(
                 self.model,
                 f"gives {self.kind} depth, which has no metres",
-                "use a metric model such as evp-depth-mini, or calibrate the map with a known distance",
+                "use a metric model such as evp-depth-mini, or calibrate the map with a known distance"
+                " (deixis.calibrate)",
             )
         return self.values
 
@@ -206,7 +285,8 @@ class Referent:
     Attributes:
         expression: the words, for example ``the red chair``.
         found: whether it is in the picture.
-        distance_m: ``median``, ``p10`` and ``p90`` of the planar depth over the mask [m]; None if not found.
+        distance_m: ``median``, ``p10`` and ``p90`` of the planar depth over the mask [m]; None if not found. The
+            interval holds the uncertainty of the map's calibration, if it has one.
         position_m: camera coordinates (x right, y down, z forward) of the referent [m]; None without a
             focal length or if not found.
         mask: the pixels.
@@ -245,6 +325,11 @@ class Answer:
         return all(referent.found for referent in self.referents)
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Where the metres come from, if the depth system gives none."""
+        return self.depth.calibration
+
+    @property
     def distance_m(self) -> dict[str, float] | None:
         """Distance of the first referent: ``median``, ``p10``, ``p90`` [m]."""
         return self.referents[0].distance_m
@@ -273,6 +358,8 @@ class Answer:
             },
             "notes": list(self.notes),
         }
+        if self.calibration is not None:
+            out["calibration"] = self.calibration.to_dict()
         if len(self.referents) > 1:
             out["found"] = self.found
             out["referents"] = [{"referent": r.expression, **_referent_dict(r)} for r in self.referents]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deixis.ask import answer, ask, describe, locate, measure
+from deixis.asking import answer, ask, describe, locate, measure
 from deixis.camera import Camera
 from deixis.errors import InputError, KindError, UsageError
 from deixis.io import read_image

@@ -669,7 +669,7 @@ def test_demo(run: Run) -> None:
 # ---------------------------------------------------------------------------------------------- usage
 
 
-COMMANDS = ["depth", "segment", "ask", "models", "convert", "train", "demo"]
+COMMANDS = ["depth", "segment", "ask", "models", "convert", "train", "bench", "demo"]
 
 
 @pytest.mark.parametrize(
@@ -962,4 +962,38 @@ def test_depth_from_a_marigold_folder(run: Run, room: Path, marigold: Path) -> N
 def test_what_a_marigold_folder_cannot_do(run: Run, room: Path, marigold: Path) -> None:
     wrong(run("depth", room, "--model", marigold, "--tta", "flip"), "has no such augmentation; use --ensemble")
     wrong(run("segment", room, "the chair", "--model", marigold), "gives depth, not masks")
-    wrong(run("ask", room, "how far is the chair?", "--depth-model", marigold), "has no metres")
+    wrong(run("ask", room, "how far is the chair?", "--depth-model", marigold), "has no metres; state a known distance")
+
+
+def test_ask_with_a_marigold_folder_and_what_is_known(run: Run, room: Path, toy: Toy, marigold: Path) -> None:
+    models = ["--depth-model", str(marigold), "--mask-model", str(toy("evp-refer"))]
+    run("depth", room, "--model", marigold, "--out", "x")
+    values = np.load("x/room.depth.npy")[::10, ::10]
+    near, far = (np.unravel_index(index, values.shape) for index in (values.argmin(), values.argmax()))
+    points = [f"{10 * place[1]},{10 * place[0]}={metres}" for place, metres in ((near, "1.5"), (far, "120 in"))]
+    outcome = run("ask", room, "the red chair", *models, "--known-point", points[0], "--known-point", points[1])
+    assert outcome.code == 0, outcome.err
+    said = outcome.json["calibration"]
+    assert (said["kind"], said["unit"]) == ("affine", "m")
+    assert said["scale"] > 0
+    assert "(1.50 m), the point" in outcome.lines[0]
+    assert outcome.lines[0].endswith("(3.05 m)")
+    one = run("ask", room, "the red chair", *models, "--known", "the red chair is 250 cm away")
+    assert one.json["distance_m"]["median"] == 2.5
+    assert one.json["calibration"]["shift"] == 0
+    assert any("one known distance fixes the scale only" in line for line in one.lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--known", "the door is far"], "'the door is far': is not understood"),
+        (["--known-point", "3=2"], "'3=2': is no point with its distance"),
+        (["--known", "the door is 2 m away", "--metric-model", "evp-depth-mini"], "calibrate by either of them"),
+        (["--metric-model", "nope"], "nope: is neither a known model nor a folder"),
+    ],
+)
+def test_what_is_known_is_checked_before_a_model_is_loaded(
+    run: Run, marigold: Path, options: list[str], said: str
+) -> None:
+    wrong(run("ask", "gone.jpg", "the red chair", "--depth-model", marigold, *options), said)

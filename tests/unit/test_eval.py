@@ -143,7 +143,7 @@ def test_answers_are_scored(result: Any, toy: Toy, rooms: Path) -> None:
         "--depth-model", toy("evp-depth"), "--mask-model", toy("evp-refer"),
     )  # fmt: skip
     depth, segment = load_metric(toy("evp-depth")), load_mask(toy("evp-refer"))
-    from deixis.ask import ask
+    from deixis.asking import ask
 
     sample = open_dataset("nyuv2-rooms", rooms)[0]
     off = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from deixis.ask import answer
+from deixis.asking import answer
 from deixis.data.refcoco import PUBLISHED
 from deixis.errors import InputError, KindError, UsageError
 from deixis.protocols.accumulate import RowMetric

@@ -243,16 +243,8 @@ def digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for name in FILES.values():
         if (folder / name).is_file():
-            whole.update(_sha256(folder / name))
+            whole.update(file_digest(folder / name))
     return whole.hexdigest()
-
-
-def _sha256(file: Path) -> bytes:
-    one = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            one.update(block)
-    return one.digest()
 
 
 def fingerprint(folder: Path) -> str:
@@ -270,8 +262,17 @@ def fingerprint(folder: Path) -> str:
         for file in sorted(place.rglob("*"), key=lambda path: path.relative_to(place).parts):
             if file.is_file() and file.suffix.lower() not in (".md", ".jpg", ".png"):
                 whole.update(f"{place.name if place in parts else ''}/{file.relative_to(place).as_posix()}".encode())
-                whole.update(_sha256(file))
+                whole.update(file_digest(file))
     return whole.hexdigest()
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file of any size."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.digest()
 
 
 def read_manifest(folder: Path) -> Manifest:

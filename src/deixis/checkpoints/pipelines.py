@@ -7,41 +7,56 @@
 
 Which system a folder holds is read from its networks and its scheduler, and must agree with the class it names. No
 code of a folder is ever run.
+
+Two keys of ``model_index.json`` are this project's own; diffusers passes over them, as over all that begin with an
+underscore. ``_text_padding`` is the rule by which the network has learned to read its text
+(:data:`deixis.conditioning.text.Padding`). ``_shared`` names parts that several folders have in common and that lie
+once, in a folder beside this one: part to that folder's name and the digest of its files.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast, get_args
 
+import torch
 from diffusers import DDIMScheduler, LCMScheduler
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.backbones.stable_diffusion import (
-    AGAIN,
     read_autoencoder,
     read_denoiser,
     read_text_encoder,
     read_tokenizer,
 )
-from deixis.conditioning.text import TextTower
-from deixis.errors import ModelError
-from deixis.registry import PIPELINE_PARTS
+from deixis.checkpoints.folder import check_free, file_digest
+from deixis.checkpoints.layout import AGAIN, CLASSES, INDEX, System, kind_of, read_json, system_of
+from deixis.conditioning.text import Padding, TextTower
+from deixis.errors import CheckpointError, ModelError, UsageError
+from deixis.io import write_json
+from deixis.registry import PIPELINE_PARTS, shipped_folder
 from deixis.systems.e2e_ft import E2EFT, E2EFTConfig
 from deixis.systems.lotus import Lotus, LotusConfig
 from deixis.systems.marigold import Marigold, MarigoldConfig
 from deixis.types import DepthKind
 
-INDEX = "model_index.json"
-System = Literal["marigold", "lotus-d", "lotus-g", "e2e-ft"]
-# Pipeline classes of the originals, with the systems that were published under them.
-CLASSES: dict[str, tuple[System, ...]] = {
-    "MarigoldPipeline": ("marigold", "e2e-ft"),
-    "MarigoldDepthPipeline": ("marigold", "e2e-ft"),
-    "LotusDPipeline": ("lotus-d",),
-    "LotusGPipeline": ("lotus-g",),
+PADDING = "_text_padding"
+SHARED = "_shared"
+# Parts that may lie in another folder.
+SHAREABLE = ("vae", "text_encoder", "tokenizer")
+# The class of each part, by its library.
+LIBRARIES = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
 }
 
 
@@ -54,12 +69,18 @@ class Pipeline:
         model: its networks, in evaluation mode.
         tokenizer: vocabulary of its text tower.
         kind: what its maps are.
+        scheduler: of the noise; Lotus takes its one step without.
+        padding: how texts are read.
+        index: ``model_index.json``.
     """
 
     system: System
     model: Marigold | Lotus | E2EFT
     tokenizer: CLIPTokenizer
     kind: DepthKind
+    scheduler: DDIMScheduler | LCMScheduler
+    padding: Padding
+    index: dict[str, Any]
 
 
 def read_pipeline(folder: Path) -> Pipeline:
@@ -69,7 +90,7 @@ def read_pipeline(folder: Path) -> Pipeline:
         ModelError: if a part is missing, damaged or does not fit, if the pipeline is for something else, or if the
             class it names and what it holds disagree.
     """
-    index = _read_json(folder / INDEX)
+    index = read_json(folder / INDEX)
     named = index.get("_class_name")
     if named not in CLASSES:
         raise ModelError(
@@ -77,23 +98,23 @@ def read_pipeline(folder: Path) -> Pipeline:
             f"names the pipeline {named or 'nothing'}, which gives no depth here",
             f"pass a folder of {', '.join(CLASSES)}",
         )
-    missing = [part for part in PIPELINE_PARTS if not (folder / part).is_dir()]
+    places = {part: folder / part for part in PIPELINE_PARTS} | _shared_parts(folder, index)
+    missing = [part for part, place in places.items() if not place.is_dir()]
     if missing:
         raise ModelError(
             folder, f"has no '{missing[0]}' folder", f"such a folder holds {', '.join(PIPELINE_PARTS)}; {AGAIN}"
         )
     scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
-    sizes = _read_json(folder / "unet" / "config.json")
-    system = _system(folder, sizes, scheduler)
+    system = _system(folder)
     if system not in CLASSES[named]:
         raise ModelError(
             folder,
             f"names the pipeline {named}, but holds the networks of {system}",
             f"copy the right unet and scheduler, or correct _class_name in {INDEX}",
         )
-    vae, unet = read_autoencoder(folder / "vae"), read_denoiser(folder / "unet")
-    tokenizer = read_tokenizer(folder / "tokenizer")
-    tower = TextTower(read_text_encoder(folder / "text_encoder"), frozen=True)
+    vae, unet = read_autoencoder(places["vae"]), read_denoiser(folder / "unet")
+    tokenizer = read_tokenizer(places["tokenizer"])
+    tower = TextTower(read_text_encoder(places["text_encoder"]), frozen=True)
     width = unet.config.cross_attention_dim
     if tower.clip.config.hidden_size != width:
         raise ModelError(
@@ -103,11 +124,14 @@ def read_pipeline(folder: Path) -> Pipeline:
         )
     if len(tokenizer) > tower.clip.config.vocab_size:
         raise ModelError(
-            folder / "tokenizer",
+            places["tokenizer"],
             f"has {len(tokenizer)} words, the text tower knows {tower.clip.config.vocab_size}",
             "copy tokenizer and text_encoder from one source",
         )
-    kind = _kind(folder, index, system)
+    kind = kind_of(folder, index, system)
+    padding = index.get(PADDING, "none")
+    if padding not in get_args(Padding):
+        raise ModelError(folder / INDEX, f"says {PADDING} {padding!r}", f"use {' or '.join(get_args(Padding))}")
     resolution = _whole(folder, index, "default_processing_resolution", 768)
     model: Marigold | E2EFT | Lotus
     if system == "marigold":
@@ -124,37 +148,20 @@ def read_pipeline(folder: Path) -> Pipeline:
     else:
         assert kind != "metric"
         model = Lotus(LotusConfig(kind, resolution), vae, unet, tower)
-    return Pipeline(system, model.eval(), tokenizer, kind)
+    return Pipeline(system, model.eval(), tokenizer, kind, scheduler, padding, index)
 
 
-def _system(folder: Path, unet: dict[str, Any], scheduler: DDIMScheduler | LCMScheduler) -> System:
-    channels, embedding = unet.get("in_channels"), unet.get("class_embed_type")
-    if embedding == "projection" and unet.get("projection_class_embeddings_input_dim") == 4:
-        if channels == 4:
-            return "lotus-d"
-        if channels == 8:
-            return "lotus-g"
-    elif embedding is None and channels == 8:
-        # E2E-FT's step starts at the last timestep of a schedule whose end is not pure noise.
-        config = scheduler.config
-        trailing = config.timestep_spacing == "trailing" and not config.rescale_betas_zero_snr
-        return "e2e-ft" if isinstance(scheduler, DDIMScheduler) and trailing else "marigold"
-    raise ModelError(
-        folder / "unet",
-        f"has {channels} input channels and class embedding {embedding}, as no system here",
-        "pass a folder of Marigold (8, none), Lotus (4 or 8, projection of 4) or E2E-FT (8, none)",
-    )
-
-
-def _kind(folder: Path, index: dict[str, Any], system: System) -> DepthKind:
-    """Lotus comes in both kinds, and says so in nothing but its name."""
-    stated = index.get("prediction_type")
-    if stated not in (None, "depth", "disparity"):
-        raise ModelError(folder / INDEX, f"says that it predicts {stated}", "pass a folder that predicts depth")
-    if stated is None and system.startswith("lotus"):
-        names = (str(index.get("_name_or_path", "")), folder.resolve().name)
-        stated = "disparity" if any("disparity" in name.lower() for name in names) else "depth"
-    return "disparity" if stated == "disparity" else "affine"
+def _system(folder: Path) -> System:
+    unet = read_json(folder / "unet" / "config.json")
+    system = system_of(unet, read_json(folder / "scheduler" / "scheduler_config.json"))
+    if system is None:
+        channels, embedding = unet.get("in_channels"), unet.get("class_embed_type")
+        raise ModelError(
+            folder / "unet",
+            f"has {channels} input channels and class embedding {embedding}, as no system here",
+            "pass a folder of Marigold (8, none), Lotus (4 or 8, projection of 4) or E2E-FT (8, none)",
+        )
+    return system
 
 
 def _whole(folder: Path, index: dict[str, Any], key: str, default: int) -> int:
@@ -167,7 +174,7 @@ def _whole(folder: Path, index: dict[str, Any], key: str, default: int) -> int:
 
 
 def _read_scheduler(path: Path) -> DDIMScheduler | LCMScheduler:
-    config = _read_json(path)
+    config = read_json(path)
     classes: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
     named = config.get("_class_name")
     if named not in classes:
@@ -180,13 +187,131 @@ def _read_scheduler(path: Path) -> DDIMScheduler | LCMScheduler:
     return scheduler
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+# ------------------------------------------------------------------------------------------------ shared parts
+
+
+def _shared_parts(folder: Path, index: Mapping[str, Any]) -> dict[str, Path]:
+    """The folder of each part that lies elsewhere, checked to the bit."""
+    stated = index.get(SHARED, {})
+    places = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(path, f"cannot be read ({error.strerror})", AGAIN) from error
-    except ValueError as error:
-        raise ModelError(path, f"is not JSON ({error})", AGAIN) from error
-    if not isinstance(content, dict):
-        raise ModelError(path, "is not a mapping of keys", AGAIN)
-    return content
+        entries = [(part, str(entry["folder"]), str(entry["sha256"])) for part, entry in stated.items()]
+    except (AttributeError, TypeError, LookupError) as error:
+        raise ModelError(folder / INDEX, f"has a damaged {SHARED} ({error!r})", AGAIN) from error
+    for part, name, sha256 in entries:
+        if part not in SHAREABLE:
+            raise ModelError(folder / INDEX, f"shares '{part}'", f"parts that can be shared are {', '.join(SHAREABLE)}")
+        beside = [place / name / part for place in (folder.absolute().parent, shipped_folder())]
+        found = next((place for place in beside if Path(name).name == name and place.is_dir()), None)
+        if found is None:
+            raise ModelError(folder, f"shares its {part} with '{name}', which is not here", f"copy '{name}' beside it")
+        if part_digest(found) != sha256:
+            raise ModelError(
+                found, f"is not the {part} that {folder.name} was made with", f"copy '{name}' again, or {folder.name}"
+            )
+        places[part] = found
+    return places
+
+
+def part_digest(folder: Path) -> str:
+    """SHA-256 over the names and the SHA-256 of a part's files, in the order of their names."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        whole.update(path.name.encode() + b"\0" + file_digest(path))
+    return whole.hexdigest()
+
+
+def share_pipeline_parts(folder: Path, backbone: Path) -> list[str]:
+    """Leave away what a pipeline folder and the backbone beside it have in common, to the bit.
+
+    Args:
+        folder: a pipeline folder; parts are deleted from it and named in its ``model_index.json``.
+        backbone: a diffusers folder with the same parent.
+
+    Returns:
+        the names of the parts.
+
+    Raises:
+        ModelError: if either is damaged.
+        UsageError: if they do not lie beside each other.
+    """
+    if folder.absolute().parent != backbone.absolute().parent:
+        raise UsageError(backbone, f"does not lie beside {folder}", "move one of them")
+    index = read_json(folder / INDEX)
+    places = {part: folder / part for part in SHAREABLE if (folder / part).is_dir()}
+    common = [part for part, place in places.items() if _same_part(part, place, backbone / part)]
+    entries = {part: {"folder": backbone.name, "sha256": part_digest(backbone / part)} for part in common}
+    # Named first, deleted then: an interruption leaves a folder that still loads.
+    write_json(folder / INDEX, {**index, SHARED: {**index.get(SHARED, {}), **entries}})
+    for part in common:
+        shutil.rmtree(places[part])
+    return common
+
+
+def _same_part(part: str, one: Path, other: Path) -> bool:
+    """Whether two folders give the same network or vocabulary."""
+    if not other.is_dir():
+        return False
+    if part == "tokenizer":
+        mine, theirs = read_tokenizer(one), read_tokenizer(other)
+        same_words = mine.get_vocab() == theirs.get_vocab()
+        return same_words and mine.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+    read: Any = read_autoencoder if part == "vae" else read_text_encoder
+    a, b = read(one), read(other)
+    return _settings(one) == _settings(other) and _same_tensors(a.state_dict(), b.state_dict())
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """A part's configuration, without what says who wrote it, with which version and precision."""
+    apart = ("transformers_version", "dtype", "torch_dtype")
+    config = read_json(folder / "config.json")
+    return {key: value for key, value in config.items() if not key.startswith("_") and key not in apart}
+
+
+def _same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# ------------------------------------------------------------------------------------------------------ saving
+
+
+def save_pipeline(folder: Path, pipeline: Pipeline) -> None:
+    """Write a pipeline with all its parts, in float32; it appears whole or not at all.
+
+    What was shared is copied, so that diffusers' own pipelines load the folder.
+
+    Args:
+        folder: must not exist, or be empty.
+        pipeline: as :func:`read_pipeline` gives it.
+
+    Raises:
+        CheckpointError: if ``folder`` is in the way or cannot be written.
+    """
+    check_free(folder)
+    folder = folder.absolute()
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    tower = pipeline.model.text_tower
+    assert tower is not None  # every pipeline that is read has one
+    parts: dict[str, nn.Module] = {"unet": pipeline.model.unet, "vae": pipeline.model.vae, "text_encoder": tower.clip}
+    index = {key: value for key, value in pipeline.index.items() if key != SHARED}
+    index |= {part: list(library) for part, library in LIBRARIES.items()}
+    index |= {"scheduler": ["diffusers", type(pipeline.scheduler).__name__], PADDING: pipeline.padding}
+    if pipeline.system.startswith("lotus"):
+        # Under another name the folder could not be told from one of the other kind.
+        index["prediction_type"] = "disparity" if pipeline.kind == "disparity" else "depth"
+    try:
+        for name, part in parts.items():
+            cast(Any, part).save_pretrained(partial / name)
+        pipeline.tokenizer.save_pretrained(partial / "tokenizer")
+        pipeline.scheduler.save_pretrained(partial / "scheduler")
+        write_json(partial / INDEX, index)
+        if folder.is_dir():
+            folder.rmdir()
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            folder, f"cannot be written ({why})", "free some space or choose another place"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

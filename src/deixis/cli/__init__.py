@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deixis import __version__
-from deixis.cli import ask, convert, data, demo, depth, evaluate, models, refine, segment, train, world
+from deixis.cli import ask, bench, convert, data, demo, depth, evaluate, models, refine, segment, train, world
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("convert", short_help="An official checkpoint to a folder for --mode
 app.command("eval", short_help="Score a system on a dataset.")(evaluate.evaluate)
 app.command("compare", short_help="Two evaluations, pair by pair.")(evaluate.compare)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
+app.command("bench", short_help="Time and memory at full size.")(bench.bench)
 app.command("demo", short_help="Depth, masks and answers for a real photo.")(demo.demo)
 app.add_typer(data.app, name="data", short_help="Whether a copy of a dataset is whole; lists of samples.")
 app.add_typer(world.app, name="world", short_help="Rooms and roads to learn from, drawn and described.")

@@ -35,8 +35,8 @@ def demo(
     check_out(out)
     loaded = read_image(photo())
 
-    from deixis.ask import answer as answer_question
-    from deixis.ask import describe
+    from deixis.asking import answer as answer_question
+    from deixis.asking import describe
     from deixis.predict import load_mask, load_metric
     from deixis.viz import overview
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 from deixis.cli.common import OK, JsonOption, emit, put
+from deixis.hub import download, is_hub_id
 from deixis.registry import BACKBONE, Weight, weights
 
 
@@ -31,7 +32,9 @@ def _paragraph(weight: Weight, columns: int) -> str:
     if weight.available:
         place = [f"here: {weight.source}"]
     else:
-        place = [f"published at {weight.source}", f"then deixis convert FILE OUT --to {weight.name}, and --model OUT"]
+        convert = f"deixis convert FILE OUT --to {weight.name}, and --model OUT"
+        then = f"{download(weight.name)}, and --model DIR" if is_hub_id(weight.name) else convert
+        place = [f"published at {weight.source}", f"then {then}"]
     size = f", {_size(weight)} MB" if weight.size_mb is not None else ""
     lines = [f"{_kind(weight)}, by {weight.system}{size}", f"licence: {weight.licence}", *place]
     width, indent = max(columns, 30), "    "

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from deixis.errors import UsageError
+
+# What follows the end of a text: nothing, or padding up to the length that the tower reads, heard like words.
+Padding = Literal["none", "max_length"]
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str], tokens: int) -> Tensor:
@@ -47,18 +51,19 @@ class TextTower(nn.Module):
 
 
 def encode_whole(
-    tower: TextTower, tokenizer: CLIPTokenizer, text: str, *, official: bool = False
+    tower: TextTower, tokenizer: CLIPTokenizer, text: str, *, padding: Padding = "none", official: bool = False
 ) -> tuple[Tensor, str | None]:
     """One text of any length as vectors [1, T, C], without padding, as Marigold, Lotus and E2E-FT are asked.
 
-    The empty text is two vectors, its start and its end. A text that is longer than the tower reads is cut into
-    chunks between words, each with a start and an end of its own, whose vectors follow each other.
+    The empty text is two vectors, its start and its end, or 77 with padding. A text that is longer than the tower
+    reads is cut into chunks between words, each with a start and an end of its own, whose vectors follow each other.
 
     Args:
         tower: of the system.
         tokenizer: its vocabulary.
         text: what to say.
-        official: cut what is too long, as the originals do.
+        padding: of each chunk; what the network has learned to read.
+        official: cut what is too long, as the originals do, which do not pad either.
 
     Returns:
         the vectors, and what was cut off, in words; None if nothing.
@@ -71,20 +76,23 @@ def encode_whole(
         dropped = str(tokenizer.decode(ids[limit:])).strip()
         ids = ids[:limit]
     device = next(tower.parameters()).device
-    parts = [
-        tower(torch.tensor([[start, *chunk, end]], device=device))
-        for chunk in _chunks(ids, tokenizer.convert_ids_to_tokens(ids), limit)
-    ]
+    parts = []
+    for chunk in _chunks(ids, tokenizer.convert_ids_to_tokens(ids), limit):
+        pads = 0 if official or padding == "none" else limit - len(chunk)
+        parts.append(tower(torch.tensor([[start, *chunk, end, *[tokenizer.pad_token_id] * pads]], device=device)))
     return torch.cat(parts, dim=1), dropped
 
 
-def words_at(tokenizer: CLIPTokenizer, text: str, limit: int, *, cut: bool = False) -> list[tuple[str, list[int]]]:
+def words_at(
+    tokenizer: CLIPTokenizer, text: str, limit: int, *, padding: Padding = "none", cut: bool = False
+) -> list[tuple[str, list[int]]]:
     """The words of a text, and the places of their tokens among its vectors.
 
     Args:
         tokenizer: the system's vocabulary.
         text: what is said.
         limit: tokens between a start and an end.
+        padding: of each chunk.
         cut: what is longer is not read; else it is read in chunks, as by :func:`encode_whole`.
     """
     ids: list[int] = tokenizer(text, verbose=False)["input_ids"][1:-1]
@@ -105,7 +113,7 @@ def words_at(tokenizer: CLIPTokenizer, text: str, limit: int, *, cut: bool = Fal
                 begun = []
             place += 1
             index += 1
-        place += 1  # its end
+        place += 1 if padding == "none" else 1 + limit - len(chunk)  # its end, and what follows
     return words
 
 

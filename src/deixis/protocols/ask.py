@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deixis.ask import depths_of, measure
+from deixis.asking import depths_of, measure
 from deixis.errors import KindError, UsageError
 from deixis.protocols.accumulate import RowMetric
 from deixis.types import BoolMap, Depth, FloatMap, Mask, Referent

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_o
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
+from deixis.conditioning.text import Padding
 from deixis.errors import UsageError
 from deixis.registry import RELATIVE, SYSTEMS
 from deixis.training.tokenizer import SMALLEST
@@ -49,6 +50,10 @@ def check(recipe: Recipe) -> None:
     if recipe.system not in known:
         raise UsageError(f"system {recipe.system}", "is not known", nearest(recipe.system, known))
     _check_numbers(recipe)
+    if recipe.text_padding not in get_args(Padding):
+        _refuse("text_padding", recipe.text_padding, f"choose {' or '.join(get_args(Padding))}")
+    if recipe.text_padding != "none" and recipe.system not in RELATIVE:
+        _refuse("text_padding", recipe.text_padding, f"leave it out: {recipe.system} pads by its own rule")
     if recipe.system in SYSTEMS:
         _check_config(recipe)
     elif recipe.config:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deixis.ask import measure
+from deixis.asking import measure
 from deixis.errors import DeixisError
 from deixis.io import read_image
 from deixis.predict import DepthPredictor, MaskPredictor

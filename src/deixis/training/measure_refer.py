@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deixis.ask import measure
+from deixis.asking import measure
 from deixis.errors import InputError
 from deixis.predict import DepthPredictor, MaskPredictor
 from deixis.protocols.ask import balanced_quantile, relative_error

@@ -89,6 +89,8 @@ class Recipe:
         expressions: referring: how many are asked for in one picture, which is encoded once.
         text_levels: pre-training: how often a caption of each level is taken, from a few words to distances.
         text_rate: pre-training: how often there is a caption at all.
+        text_padding: Marigold, Lotus and E2E-FT: what is heard after the end of a caption, ``none`` or ``max_length``
+            (:data:`deixis.conditioning.text.Padding`).
         clean: text-to-image: share of samples that are all but clean, as perception reads the U-Net.
         crop: autoencoder and depth: side of the square windows that are learned from [px]; null takes all.
         depth_share: autoencoder: how often a crop is of a depth map.
@@ -111,6 +113,7 @@ class Recipe:
     expressions: int = 1
     text_levels: tuple[float, float, float, float] = (1.0, 2.0, 4.0, 1.0)
     text_rate: float = 0.9
+    text_padding: str = "none"
     clean: float = 0.0
     crop: int | None = None
     depth_share: float = 0.1

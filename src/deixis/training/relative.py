@@ -1,8 +1,9 @@
 """Affine-invariant depth on photos and world frames: Marigold, Lotus and E2E-FT on one backbone, with text (Iris).
 
 Autoencoder and text tower stay as they are; the U-Net learns from pictures that are encoded anew for each step.
-Captions are padded to one length within a batch and the padding is masked out, which is the same as no padding: the
-empty text is its start and its end, as the originals ask for it.
+Captions are padded to one length within a batch. By the rule ``none`` the padding is masked out, which is the same as
+no padding: the empty text is its start and its end, as the originals ask for it. By ``max_length`` all 77 tokens are
+heard, as E2E-FT's original trains. The rule is stored with the weights, and inference keeps to it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.backbones.latents import encode
-from deixis.conditioning.text import TextTower, encode_whole, tokenize
+from deixis.checkpoints.pipelines import PADDING
+from deixis.conditioning.text import Padding, TextTower, encode_whole, tokenize
 from deixis.data.nyuv2_captions import PARAPHRASES
 from deixis.protocols.affine import affine_metrics, align_depth, align_disparity, limited
 from deixis.relative import STRIDE
@@ -76,6 +78,7 @@ class RelativeTask:
         size: (height, width) of the pictures [px], multiples of 8.
         batch_size: pictures a step.
         text_rate: how often there is a caption.
+        padding: what is heard after the end of a caption.
         augmentation: how far pictures are changed.
         alphas_cumprod: of the noise schedule [S].
 
@@ -91,6 +94,7 @@ class RelativeTask:
     size: tuple[int, int]
     batch_size: int
     text_rate: float
+    padding: Padding
     augmentation: Augmentation
     alphas_cumprod: Tensor
     auxiliary: nn.Module = field(default_factory=nn.Identity)
@@ -151,9 +155,12 @@ class RelativeTask:
         vae: AutoencoderKL = model_.vae
         with torch.no_grad():
             picture = encode(vae, batch["image"])
-            ids = batch["ids"][:, : int(self._lengths(batch["ids"]).max())]
+            ids = batch["ids"]
+            if self.padding == "none":
+                ids = ids[:, : int(self._lengths(ids).max())]
             text = model_.text_tower(ids)
-        unet = cast(UNet2DConditionModel, Heard(model_.unet, self._heard(ids)))
+        unet = model_.unet if self.padding == "max_length" else Heard(model_.unet, self._heard(ids))
+        unet = cast(UNet2DConditionModel, unet)
         alphas = self.alphas_cumprod.to(picture.device)
         if self.system == "e2e-ft":
             return e2e_ft_objective(unet, vae, picture, text, batch["depth"], batch["valid"], alphas).loss
@@ -198,7 +205,7 @@ class RelativeTask:
         if not valid.any():
             return None
         model_: Any = model
-        vectors, _ = encode_whole(model_.text_tower, self.tokenizer, text)
+        vectors, _ = encode_whole(model_.text_tower, self.tokenizer, text, padding=self.padding)
         rgb = self.val.images[row].permute(1, 2, 0).numpy()
         image = (resized(rgb, self.size)[None].float() / 127.5 - 1).to(vectors.device)
         generator = torch.Generator().manual_seed(row)
@@ -232,7 +239,7 @@ def network(
     return Lotus(LotusConfig("affine", longer), vae, unet, tower)
 
 
-def index_of(system: System, size: tuple[int, int]) -> dict[str, Any]:
+def index_of(system: System, size: tuple[int, int], padding: Padding) -> dict[str, Any]:
     """What ``model_index.json`` says beside the parts."""
     return {
         "_class_name": CLASSES[system],
@@ -241,6 +248,7 @@ def index_of(system: System, size: tuple[int, int]) -> dict[str, Any]:
         "shift_invariant": True,
         "default_denoising_steps": STEPS[system],
         "default_processing_resolution": max(size),
+        PADDING: padding,
     }
 
 

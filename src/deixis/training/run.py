@@ -36,7 +36,7 @@ from deixis.checkpoints.folder import (
     split,
 )
 from deixis.conditioning.describe import NYU_SCENES, TEMPLATES, class_words
-from deixis.conditioning.text import TextTower
+from deixis.conditioning.text import Padding, TextTower
 from deixis.data import nyuv2
 from deixis.errors import DeixisError, UsageError
 from deixis.io import write_json, write_text
@@ -466,7 +466,7 @@ def _finetune_relative(
     parts = network_parts(recipe, tokenizer)
     _wanted(parts, ("vae", "unet", "text_encoder"), recipe)
     torch.manual_seed(recipe.optimisation.seed)
-    system = cast(System, recipe.system)
+    system, padding = cast(System, recipe.system), cast(Padding, recipe.text_padding)
     size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
     tower = TextTower(cast(CLIPTextModel, parts["text_encoder"]), frozen=True)
     vae, unet = cast(AutoencoderKL, parts["vae"]), cast(UNet2DConditionModel, parts["unet"])
@@ -480,12 +480,14 @@ def _finetune_relative(
         size=size,
         batch_size=recipe.optimisation.batch_size,
         text_rate=recipe.text_rate,
+        padding=padding,
         augmentation=Augmentation(**asdict(recipe.augment)),
         alphas_cumprod=DDIMScheduler(**relative.SCHEDULES[system]).alphas_cumprod,
     )
     trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
     parts |= {"vae": trained.vae.cpu(), "unet": trained.unet.cpu(), "text_encoder": trained.text_tower.clip.cpu()}
-    save_backbone(weights, parts, out / "tokenizer", relative.index_of(system, size), relative.SCHEDULES[system])
+    index = relative.index_of(system, size, padding)
+    save_backbone(weights, parts, out / "tokenizer", index, relative.SCHEDULES[system])
 
 
 def _sources(recipe: Recipe) -> list[str]:

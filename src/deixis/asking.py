@@ -11,29 +11,24 @@ distances and their difference are given; the length of the line between the thi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from deixis.calibration import Known, calibrate
 from deixis.camera import choose_camera
 from deixis.errors import KindError, UsageError
 from deixis.io import LoadedImage, read_image
+from deixis.known import check_calibration, no_metres, parse_known, parse_known_point
 from deixis.question import parse_question
+from deixis.regions import core
 from deixis.types import DEPTH_KINDS, RGB, Answer, BoolMap, Depth, Mask, Referent
 
 if TYPE_CHECKING:
     from deixis.io import ImageSource
-
-BORDER = 0.05
-"""Depth near an outline mixes both sides of it: this share of the mask's size (square root of its area) is
-eroded before measuring."""
-
-CORE = 0.2
-"""An erosion that leaves less than this share of the mask is not trusted, and halved."""
 
 TINY = 0.0005
 """Masks below this share of the image are remarked upon (12 x 12 pixels of 480 x 640)."""
@@ -55,7 +50,7 @@ class DepthModel(Protocol):
 
     @property
     def kind(self) -> str:
-        """Kind of its maps; ``ask`` needs ``metric``."""
+        """Kind of its maps; ``ask`` calibrates those without metres."""
 
     def __call__(self, image: RGB, *, text: str | None = None) -> Depth:
         """Depth of an image [H, W, 3]; without text the system's default."""
@@ -79,6 +74,9 @@ def ask(
     depth: str | os.PathLike[str] | DepthModel = ...,
     segment: str | os.PathLike[str] | MaskModel = ...,
     text: str | None = ...,
+    known: Sequence[str] = ...,
+    known_points: Sequence[str] = ...,
+    metric: str | os.PathLike[str] | DepthModel | None = ...,
     fov: float | None = ...,
     focal_px: float | None = ...,
 ) -> Answer: ...
@@ -92,6 +90,9 @@ def ask(
     depth: str | os.PathLike[str] | DepthModel = ...,
     segment: str | os.PathLike[str] | MaskModel = ...,
     text: str | None = ...,
+    known: Sequence[str] = ...,
+    known_points: Sequence[str] = ...,
+    metric: str | os.PathLike[str] | DepthModel | None = ...,
     fov: float | None = ...,
     focal_px: float | None = ...,
 ) -> list[Answer]: ...
@@ -104,6 +105,9 @@ def ask(
     depth: str | os.PathLike[str] | DepthModel = "evp-depth-mini",
     segment: str | os.PathLike[str] | MaskModel = "evp-refer-mini",
     text: str | None = None,
+    known: Sequence[str] = (),
+    known_points: Sequence[str] = (),
+    metric: str | os.PathLike[str] | DepthModel | None = None,
     fov: float | None = None,
     focal_px: float | None = None,
 ) -> Answer | list[Answer]:
@@ -112,29 +116,44 @@ def ask(
     Args:
         image: a path, PIL image, array, tensor or picture already read; a list gives a list of answers.
         question: "how far is the red chair?", "the red chair", "which is nearer, the lamp or the sofa?".
-        depth: a metric depth system: a name, a folder, or what ``load`` returned.
+        depth: a depth system: a name, a folder, or what ``load`` returned. One without metres is calibrated.
         segment: a referring segmentation system, likewise.
         text: a description of the scene for the depth system.
+        known: known distances in words, "the door is 2.0 m away", to calibrate by.
+        known_points: known distances of pixels, ``X,Y=METRES``, to calibrate by, alone or with ``known``.
+        metric: a metric depth system to calibrate by instead.
         fov: horizontal field of view [deg] of the upright picture.
         focal_px: focal length [px] of the upright picture, instead of ``fov``. With neither, EXIF is asked.
 
     Raises:
         UsageError: for a question that cannot be read, for ``fov`` and ``focal_px`` together or out of range,
-            for a picture source or a model of the wrong sort.
-        KindError: if the depth system is not metric.
+            for a picture source or a model of the wrong sort, for known distances that cannot be read, that are
+            not in the picture or that contradict it (:func:`deixis.calibration.calibrate`).
+        KindError: if the depth system is not metric and there is nothing to calibrate it by, or if it is and there is.
         InputError: if the picture cannot be read.
         ModelError: if a model cannot be loaded.
     """
     # Whatever can be wrong with the words and numbers is found before a model is loaded.
     parse_question(question)
     choose_camera(None, (1, 1), fov, focal_px)
-    depth_model = _depth_model(depth)
+    things = [parse_known(one) for one in known]
+    points = [parse_known_point(one) for one in known_points]
+    check_calibration(bool(things or points), metric is not None)
+    depth_model = _depth_model(depth, calibrated=bool(things or points or metric is not None))
+    metric_model = None if metric is None else _depth_model(metric, calibrated=False)
     mask_model = _mask_model(segment)
 
     def ask_one(picture: Picture) -> Answer:
         loaded = picture if isinstance(picture, LoadedImage) else read_image(picture)
         camera = choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px)
-        depth_map = replace(depth_model(loaded.rgb, text=text), camera=camera)
+        depth_map = depth_model(loaded.rgb, text=text)
+        if metric_model is not None:
+            depth_map = calibrate(depth_map, metric_model(loaded.rgb))
+        elif things or points:
+            places = [Known(metres, mask_model(loaded.rgb, text=name)) for name, metres in things]
+            places += [Known(metres, (column, row)) for column, row, metres in points]
+            depth_map = calibrate(depth_map, places)
+        depth_map = replace(depth_map, camera=camera)
         return answer(question, depth_map, lambda expression: mask_model(loaded.rgb, text=expression))
 
     if isinstance(image, (list, tuple)):
@@ -158,6 +177,9 @@ def answer(question: str, depth: Depth, masks: Callable[[str], Mask]) -> Answer:
     depth.metres()
     referents = tuple(_referent(expression, masks(expression), depth) for expression in asked.referents)
     notes = [note for referent in referents for note in _remarks(referent)]
+    calibration = depth.calibration
+    if calibration is not None:
+        notes = [f"calibrated by {', '.join(calibration.by)}: {calibration.formula}", *calibration.notes, *notes]
     nearer, gap_m = None, None
     if len(referents) == 2:
         nearer, gap_m, remarks = _compare(*referents)
@@ -169,21 +191,24 @@ def answer(question: str, depth: Depth, masks: Callable[[str], Mask]) -> Answer:
             )
     if depth.camera is None and any(referent.found for referent in referents):
         notes.append("no position: the focal length is unknown; pass --fov or --focal-px")
+    if calibration is not None:
+        # Last: scale and shift move both things of a comparison alike, and cannot turn it around.
+        referents = tuple(
+            replace(one, distance_m=calibration.widened(one.distance_m)) if one.distance_m else one for one in referents
+        )
     return Answer(question, referents, depth, nearer, gap_m, tuple(notes))
 
 
-def _depth_model(model: str | os.PathLike[str] | DepthModel) -> DepthModel:
-    """The depth system, loaded; refused if it has no metres to give."""
+def _depth_model(model: str | os.PathLike[str] | DepthModel, *, calibrated: bool) -> DepthModel:
+    """The depth system, loaded; refused if it has no metres to give, or if it has and is to be calibrated."""
     loaded = _load(model)
     kind = getattr(loaded, "kind", None)
     if kind not in DEPTH_KINDS:
         raise UsageError(_label(model), "is not a depth system", "use one such as evp-depth-mini for depth")
-    if kind != "metric":
-        raise KindError(
-            _label(model),
-            f"gives {kind} depth, which has no metres",
-            "ask with a metric depth system such as evp-depth-mini",
-        )
+    if kind != "metric" and not calibrated:
+        raise no_metres(_label(model), kind)
+    if kind == "metric" and calibrated:
+        raise KindError(_label(model), "gives metres already", "leave the calibration out")
     return cast("DepthModel", loaded)
 
 
@@ -213,8 +238,8 @@ def _label(model: object) -> str:
 def measure(mask: Mask, depth: Depth) -> dict[str, float] | None:
     """Distance of what a mask shows: ``median``, ``p10`` and ``p90`` [m] of the depth inside its outline.
 
-    The border is eroded by :data:`BORDER` of the mask's size, by less where little would be left, and not at
-    all along the frame of the picture. Depths that are not finite or not positive do not count.
+    The border is eroded (:data:`deixis.regions.BORDER`), by less where little would be left, and not at all along the
+    frame of the picture. Depths that are not finite or not positive do not count.
 
     Args:
         mask: the pixels [H, W].
@@ -236,8 +261,8 @@ def measure(mask: Mask, depth: Depth) -> dict[str, float] | None:
 
 def depths_of(mask: Mask, depth: Depth) -> npt.NDArray[np.float64]:
     """The depths [N] [m] that :func:`measure` looks at; arguments and errors as there."""
-    rows, columns = _core(mask, depth)
-    return depth.values[rows, columns].astype(np.float64)
+    rows, columns = core(mask, depth)
+    return depth.metres()[rows, columns].astype(np.float64)
 
 
 def locate(mask: Mask, depth: Depth) -> tuple[float, float, float] | None:
@@ -253,44 +278,14 @@ def locate(mask: Mask, depth: Depth) -> tuple[float, float, float] | None:
         KindError: if the depth map is not metric.
         UsageError: if the two sizes differ.
     """
-    rows, columns = _core(mask, depth)
+    values = depth.metres()
+    rows, columns = core(mask, depth)
     if depth.camera is None or not len(rows):
         return None
     middle = np.argmin((rows - np.median(rows)) ** 2 + (columns - np.median(columns)) ** 2)
     # Pixel centres lie half a pixel inside.
     u, v = float(columns[middle]) + 0.5, float(rows[middle]) + 0.5
-    return depth.camera.point(u, v, float(np.median(depth.values[rows, columns].astype(np.float64))))
-
-
-def _core(mask: Mask, depth: Depth) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows and columns of the pixels to measure: well inside the mask and with a usable depth."""
-    values = depth.metres()
-    if mask.mask.shape != values.shape:
-        raise UsageError(
-            f"mask of '{mask.expression}'",
-            f"has shape {mask.mask.shape}, the depth map {values.shape}",
-            "pass a mask and a depth map of the same picture",
-        )
-    if mask.box is None:
-        return np.empty(0, np.intp), np.empty(0, np.intp)
-    # One pixel of margin, so that only the frame of the picture is taken for more of the same.
-    left, top, right, bottom = mask.box
-    window = slice(max(top - 1, 0), bottom + 1), slice(max(left - 1, 0), right + 1)
-    inside = mask.mask[window]
-    usable = np.isfinite(values[window]) & (values[window] > 0)
-    enough = CORE * np.count_nonzero(inside & usable)
-    radius = max(1, round(BORDER * mask.area**0.5))
-    core = _eroded(inside, radius) & usable
-    while radius and np.count_nonzero(core) < enough:
-        radius //= 2
-        core = _eroded(inside, radius) & usable
-    rows, columns = np.nonzero(core)
-    return rows + window[0].start, columns + window[1].start
-
-
-def _eroded(inside: BoolMap, radius: int) -> BoolMap:
-    """The pixels whose square neighbourhood of ``radius`` [px] lies inside; beyond the edge all repeats."""
-    return cast("BoolMap", ndimage.minimum_filter(inside, size=2 * radius + 1, mode="nearest"))
+    return depth.camera.point(u, v, float(np.median(values[rows, columns].astype(np.float64))))
 
 
 def _referent(expression: str, mask: Mask, depth: Depth) -> Referent:
@@ -348,11 +343,14 @@ def describe(answer: Answer) -> str:
     """The answer in one line, or in two where one of two things could not be measured.
 
     "the red chair: 2.3 m away (2.1-2.6 m), 0.4 m to the right"; "the lamp is nearer: 1.9 m against 3.2 m, a
-    gap of 1.3 m"; "the unicorn: no such object in the picture". The notes are not repeated.
+    gap of 1.3 m"; "the unicorn: no such object in the picture". Distances that were calibrated say by what, at the
+    end. The notes are not repeated.
     """
     if answer.gap_m is None:
-        return "\n".join(_describe_one(referent) for referent in answer.referents)
-    return _describe_two(answer, answer.gap_m)
+        said = "\n".join(_describe_one(referent) for referent in answer.referents)
+    else:
+        said = _describe_two(answer, answer.gap_m)
+    return said if answer.calibration is None else f"{said}; calibrated by {', '.join(answer.calibration.by)}"
 
 
 def _describe_one(referent: Referent) -> str:
