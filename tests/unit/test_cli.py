@@ -669,7 +669,7 @@ def test_demo(run: Run) -> None:
 # ---------------------------------------------------------------------------------------------- usage
 
 
-COMMANDS = ["depth", "segment", "ask", "models", "convert", "train", "bench", "demo"]
+COMMANDS = ["depth", "segment", "ask", "refine", "models", "convert", "eval", "compare", "train", "bench", "demo"]
 
 
 @pytest.mark.parametrize(
@@ -711,7 +711,7 @@ def test_help_agrees_with_the_code(run: Run, command: str) -> None:
     (registered,) = (info for info in app.registered_commands if info.name == command)
     assert registered.callback is not None
     for name, parameter in inspect.signature(registered.callback).parameters.items():
-        option = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
+        option = {"as_json": "--json", "list_file": "--list"}.get(name, f"--{name.replace('_', '-')}")
         if parameter.default is parameter.empty or name == "overrides":
             continue
         assert f" {option} " in text
