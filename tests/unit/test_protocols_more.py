@@ -15,8 +15,8 @@ from deixis.errors import InputError, KindError, UsageError
 from deixis.protocols.accumulate import RowMetric
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.ask import AskMetrics, balanced_quantile, relative_error, true_distance
-from deixis.protocols.benchmarks import BENCHMARKS
-from deixis.protocols.depth import DepthMetrics, DepthProtocol
+from deixis.protocols.benchmarks import BENCHMARKS, benchmark
+from deixis.protocols.depth import KITTI_GARG, NYU_EIGEN, DepthMetrics, DepthProtocol
 from deixis.protocols.instances import InstanceMetrics, named_in
 from deixis.protocols.masks import EvaluationSet
 from deixis.protocols.refer import GENERAL_REFER, REFER_NATIVE, GeneralReferMetrics, ReferMetrics
@@ -360,6 +360,17 @@ def test_benchmarks_refuse_another_number_of_samples():
     evaluated = [split for splits in PUBLISHED.values() for split in splits if not split.endswith("train")]
     assert len(referring) == len(evaluated)
     BENCHMARKS["refer-grefcoco-unc-val"].check_count(5)  # no published number is known
+
+
+def test_a_result_is_comparable_or_says_why_not():
+    found = benchmark("nyuv2", "test", NYU_EIGEN)
+    assert found is BENCHMARKS["metric-nyuv2"]
+    assert benchmark("nyuv2", "train", NYU_EIGEN) is None
+    assert benchmark("nyuv2", "test", KITTI_GARG) is None
+    assert found.differs(scored=654, tta="windows", own_list=None) is None
+    assert found.differs(scored=653, tta="windows", own_list=None) == "653 of 654 are scored"
+    assert "'none', not 'windows'" in str(found.differs(scored=654, tta="none", own_list=None))
+    assert "(mine.txt)" in str(found.differs(scored=654, tta="windows", own_list="mine.txt"))
 
 
 def test_benchmarks_refuse_the_kinds_that_their_protocols_refuse():

@@ -398,6 +398,7 @@ def _provenance(result: dict[str, Any]) -> str:
         ["text", f"{result['text_source']}: {', '.join(f'{n} x {p}' for p, n in result['text_provenance'].items())}"],
         ["oracle text", "yes" if result["oracle"] else "no"],
         ["test-time augmentation", result["tta"]],
+        ["published setting", _published(result["benchmark"])],
         [
             "steps, maps, resolution",
             f"{result['steps'] or 'its own'}, {result['ensemble']}, {result['resolution'] or 'its own'}",
@@ -408,3 +409,10 @@ def _provenance(result: dict[str, Any]) -> str:
     settings = json.dumps(result["protocol"], indent=2, ensure_ascii=False)
     command, table = f"<pre>{escape(result['command'])}</pre>", _table(("", ""), lines)
     return _section("How this was made", f"{command}{table}<h3>Protocol</h3><pre>{escape(settings)}</pre>")
+
+
+def _published(found: dict[str, Any] | None) -> str:
+    """Whether the numbers may stand beside published ones."""
+    if found is None:
+        return "none"
+    return found["name"] if found["differs"] is None else f"not {found['name']}: {found['differs']}"

@@ -37,6 +37,7 @@ from deixis.evaluation.scoring import NO_TEXT, Plan, Scorer, check_text, load_sc
 from deixis.evaluation.settings import Setting, Task
 from deixis.io import printable, write_bytes, write_json, write_text
 from deixis.processes import pool_of
+from deixis.protocols.benchmarks import benchmark
 from deixis.protocols.ranges import range_means
 from deixis.protocols.summary import Ratio, Row, ask_ratios, calibration, depth_ratios, refer_ratios
 from deixis.registry import find
@@ -124,6 +125,7 @@ def evaluate(
             journal.close()
         entries = [journal.entries[i] for i in range(count)]
         result = {**about, **said, **summary(plan.task, setting, entries)}
+        result["benchmark"] = _benchmark(plan, setting, dataset, result)
         if not result["scored"]:
             raise InputError(
                 printable(plan.root), f"has no sample that can be scored ({result['failed']} failed)", "check the root"
@@ -225,6 +227,18 @@ def summary(task: Task, setting: Setting, entries: Sequence[Entry]) -> dict[str,
     if task == "ask":
         found["calibration"] = calibration(rows)
     return found
+
+
+def _benchmark(plan: Plan, setting: Setting, dataset: Dataset, result: dict[str, Any]) -> dict[str, Any] | None:
+    """The published setting that this is, and why its number is not comparable, if it is not."""
+    published = benchmark(dataset.name, dataset.split, setting.protocol)
+    if published is None:
+        return None
+    scored = result["rows"] if plan.task == "refer" else result["scored"]
+    return {
+        "name": published.name,
+        "differs": published.differs(scored=scored, tta=plan.tta, own_list=dataset.own_list),
+    }
 
 
 def _measured(ratio: Ratio) -> dict[str, Any]:

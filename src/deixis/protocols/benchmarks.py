@@ -36,6 +36,20 @@ class Benchmark:
     protocol: DepthProtocol | AffineProtocol | ReferProtocol
     tta: TTA = "none"
 
+    def differs(self, *, scored: int, tta: TTA, own_list: str | None) -> str | None:
+        """Why a result is not comparable with published ones, None if it is.
+
+        Args:
+            scored: pictures or expressions.
+            tta: how maps were predicted.
+            own_list: the list of samples where it is not the published one.
+        """
+        if own_list is not None:
+            return f"its samples are not those of the published list ({own_list})"
+        if self.count is not None and scored != self.count:
+            return f"{scored} of {self.count} are scored"
+        return None if tta == self.tta else f"test-time augmentation is '{tta}', not '{self.tta}'"
+
     def check_count(self, found: int) -> None:
         """Refuse a number of samples that is not the published one.
 
@@ -73,3 +87,9 @@ BENCHMARKS = {
         *_referring(),
     )
 }
+
+
+def benchmark(dataset: str, split: str, protocol: object) -> Benchmark | None:
+    """The published setting of a split under a protocol, None where there is none."""
+    fits = (one for one in BENCHMARKS.values() if (one.dataset, one.split, one.protocol) == (dataset, split, protocol))
+    return next(fits, None)
