@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deixis import __version__
-from deixis.cli import ask, convert, demo, depth, models, segment, train, world
+from deixis.cli import ask, caption, convert, demo, depth, embed, latent_std, models, segment, train, world
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.command("ask", short_help="How far something is.")(ask.ask)
 app.command("models", short_help="The weights there are.")(models.models)
 app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
+app.command("caption", short_help="Captions of pictures, to train with.")(caption.caption)
+app.command("embed", short_help="CLIP embeddings of captions.")(embed.embed)
+app.command("latent-std", short_help="Standard deviation of pictures' latents.")(latent_std.latent_std)
 app.command("demo", short_help="Depth, masks and answers for a real photo.")(demo.demo)
 app.add_typer(world.app, name="world", short_help="Rooms and roads to learn from, drawn and described.")
 

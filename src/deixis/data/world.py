@@ -84,6 +84,11 @@ class WorldFrame:
     expressions: list[Phrase]
     _row: dict[str, Any] = field(repr=False)
 
+    @property
+    def encoded(self) -> bytes:
+        """The picture as the file holds it, a JPEG."""
+        return bytes(self._row["image"])
+
     @cached_property
     def rgb(self) -> npt.NDArray[np.uint8]:
         """uint8 [H, W, 3], sRGB. Raises InputError where the shard is damaged."""
@@ -207,6 +212,15 @@ def read_shards(folder: str | Path, *, kind: str | None = None, limit: int | Non
     """
     for path, row in _rows(shards(folder, kind), limit, skip=()):
         yield frame_of(row, path)
+
+
+def count_frames(folder: str | Path) -> int:
+    """How many frames a folder holds.
+
+    Raises:
+        InputError: if it holds no shards, or one of them is damaged.
+    """
+    return sum(int(_open(path).metadata.num_rows) for path in shards(folder))
 
 
 def frame_of(row: dict[str, Any], source: Path) -> WorldFrame:

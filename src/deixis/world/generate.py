@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib import import_module
 from itertools import islice
@@ -31,6 +28,7 @@ from deixis import __version__
 from deixis.data.world import COLUMNS, LEVELS, Kind, WorldFrame, check_kind, frame_of, parquet
 from deixis.errors import DeixisError, UsageError
 from deixis.io import printable
+from deixis.processes import pool
 from deixis.world.captions import caption
 from deixis.world.expressions import expressions
 from deixis.world.mesh import triangles
@@ -52,7 +50,6 @@ _DECIMALS = 5  # of numbers in a scene
 _SHEET_FRAMES = 16
 _WORDS_SEED = 51703  # sets the wording's random numbers apart from the scene's
 _SETTINGS_FILE = "world.json"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Row = dict[str, Any]
 Job = tuple[Kind, int]
@@ -209,13 +206,14 @@ def make_rows(jobs: Sequence[Job], settings: Settings, workers: int) -> Generato
     if not chunks:
         return
     workers, awaited = min(workers, len(chunks)), jobs[0]
-    with _pool(workers) as pool:
+    # Always processes, even for one worker: rounding must not depend on the threads of whoever calls.
+    with pool(workers) as processes:
         running: deque[tuple[Job, Future[list[Row | Failure]]]] = deque()
         while chunks or running:
             try:
                 while chunks and len(running) < 2 * workers:
                     chunk = chunks.popleft()
-                    running.append((chunk[0], pool.submit(_draw_chunk, chunk, settings)))
+                    running.append((chunk[0], processes.submit(_draw_chunk, chunk, settings)))
                 awaited, future = running.popleft()
                 rows = future.result()
             except BrokenProcessPool as error:
@@ -225,37 +223,6 @@ def make_rows(jobs: Sequence[Job], settings: Settings, workers: int) -> Generato
                     "free memory or lower --workers, and run the command again to go on",
                 ) from error
             yield from rows
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each; what they have not begun is dropped at the end."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a new process first imports numpy
-    # Always processes, even for one worker: rounding must not depend on the threads of whoever calls.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _begin() -> None:
-    """A drawing process leaves Ctrl-C to the main one, and ends when that ends, however it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _draw_chunk(jobs: Sequence[Job], settings: Settings) -> list[Row | Failure]:
