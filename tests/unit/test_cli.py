@@ -669,7 +669,7 @@ def test_demo(run: Run) -> None:
 # ---------------------------------------------------------------------------------------------- usage
 
 
-COMMANDS = ["depth", "segment", "ask", "models", "convert", "train", "demo"]
+COMMANDS = ["depth", "segment", "ask", "models", "convert", "train", "caption", "embed", "latent-std", "demo"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -29,9 +29,10 @@ def embed(
         "embeddings.safetensors"
     ),
     kind: Annotated[
-        list[Literal["v", "d", "vd", "i"]] | None,
+        list[str] | None,
         typer.Option(
             "--kind",
+            metavar="v|d|vd|i",
             help="i: the vectors of each caption; v: one vector of each; d: mean of i; vd: mean of v. Repeatable.",
             show_default="all",
         ),
@@ -48,9 +49,10 @@ def embed(
     check_out(out.absolute().parent)
     if out.is_dir():
         raise UsageError(f"--out {printable(out)}", "is a folder", "name a file, for example embeddings.safetensors")
-    from deixis.conditioning.embed import KINDS, embed_captions
+    from deixis.conditioning.embed import KINDS, check_kinds, embed_captions
     from deixis.data.captions import count_captions
 
+    kinds = KINDS if kind is None else check_kinds(kind)
     with progress(range(count_captions(captions)), "embed") as bar:
 
         def advance(count: int) -> None:
@@ -61,7 +63,7 @@ def embed(
             captions,
             clip,
             out,
-            kinds=kind or KINDS,
+            kinds=kinds,
             tokens=tokens,
             level=level,
             batch=batch,

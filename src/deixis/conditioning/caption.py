@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -145,7 +145,9 @@ class Captioner:
             # Pillow's resizing everywhere: captions must not depend on whether torchvision is installed.
             if self.family == "internvl":
                 # Its whole processor reads films too, and cannot be built without torchvision.
-                self._images = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+                self._images = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                    folder, backend="pil", local_files_only=True
+                )
                 self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             else:
                 cls = Blip2Processor if self.family == "blip-2" else LlavaNextProcessor
@@ -158,18 +160,19 @@ class Captioner:
             if report[what]:  # the library would go on with random numbers in their place
                 names = name_some(sorted(str(key) for key in report[what]))
                 raise ModelError(printable(folder), f"has {what.replace('_', ' ')}: {names}", _AGAIN)
-        if self.family != "blip-2" and not self._tokenizer.chat_template and not self._template():
+        self._teller: Any = self._tokenizer if self.family == "internvl" else self._processor
+        if self.family != "blip-2" and not self._teller.chat_template:
             raise ModelError(printable(folder), "has no chat template", "copy chat_template.jinja from its source")
         self._tokenizer.padding_side = "left"  # what is generated follows the last token of each
         self._model = model.to(device).eval()
         stated = model.generation_config
         # Beams, temperatures and lengths that a model brings along would change what its captions mean.
-        self._generation = GenerationConfig(
-            bos_token_id=stated.bos_token_id,
-            eos_token_id=stated.eos_token_id,
-            pad_token_id=self._tokenizer.pad_token_id,
-            decoder_start_token_id=stated.decoder_start_token_id,
-        )
+        self._ends = {
+            "bos_token_id": stated.bos_token_id,
+            "eos_token_id": stated.eos_token_id,
+            "pad_token_id": self._tokenizer.pad_token_id,
+            "decoder_start_token_id": stated.decoder_start_token_id,
+        }
 
     @torch.inference_mode()
     def __call__(
@@ -189,24 +192,19 @@ class Captioner:
                 inputs[name] = value.to(self._model.dtype)
         ids = self._model.generate(
             **inputs,
-            generation_config=self._generation,
-            max_new_tokens=max_new_tokens,
+            generation_config=GenerationConfig(**self._ends, max_new_tokens=max_new_tokens),  # type: ignore[no-untyped-call]
             logits_processor=None if seeds is None else [_Draw(seeds)],
         )
         if not self._model.config.is_encoder_decoder:
             ids = ids[:, inputs["input_ids"].shape[1] :]
         return [" ".join(text.split()) for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
-    def _template(self) -> str | None:
-        return None if self.family == "internvl" else self._processor.chat_template
-
     def _inputs(self, pictures: list[RGB], prompt: str) -> Any:  # noqa: ANN401 - the library's mapping
         if self.family == "blip-2":
             texts = [prompt] * len(pictures)
             return self._processor(images=pictures, text=texts, padding=True, return_tensors="pt")
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        teller = self._tokenizer if self.family == "internvl" else self._processor
-        asked: str = teller.apply_chat_template(
+        asked: str = self._teller.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
         if self.family == "llava_next":
@@ -373,7 +371,7 @@ def _results(
     processes: int,
     device: str | None,
     max_pixels: int,
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Captions and failures of one chunk after another."""
     if not chunks:
         return

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -27,7 +28,7 @@ from deixis.checkpoints.folder import MANIFEST, load_folder
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.data.captions import count_captions, iterate_captions
 from deixis.devices import choose_device
-from deixis.errors import InputError, ModelError, UsageError
+from deixis.errors import InputError, ModelError, UsageError, quoted
 from deixis.hub import is_hub_id
 from deixis.io import printable, tensor_writer
 from deixis.registry import find_parts
@@ -44,6 +45,18 @@ _FILES = (
     *(f"{part}/*.{suffix}" for part in ("text_encoder", "tokenizer") for suffix in ("json", "txt", "safetensors")),
     *("config.json", "model.safetensors", *TOKENIZER_FILES),
 )
+
+
+def check_kinds(names: Sequence[str]) -> tuple[Kind, ...]:
+    """Those kinds that are named, if all are known.
+
+    Raises:
+        UsageError: if one is not.
+    """
+    for name in names:
+        if name not in KINDS:
+            raise UsageError(f"kind {quoted(name)}", "is unknown", f"use {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in names)
 
 
 def read_clip(source: str) -> tuple[TextTower, CLIPTokenizer]:
@@ -99,11 +112,9 @@ def embed_captions(
     Raises:
         InputError: if the source is missing, damaged, or holds no captions.
         ModelError: if there is no such text tower.
-        UsageError: for more tokens than it reads, or no kind.
+        UsageError: for more tokens than it reads.
         DeixisError: if the file cannot be written.
     """
-    if not kinds:
-        raise UsageError("kinds", "is empty", f"use some of {', '.join(KINDS)}")
     count = count_captions(source)
     if not count:
         raise InputError(printable(source), "holds no captions", "caption some pictures first")
@@ -125,7 +136,7 @@ def embed_captions(
     }
     lengths = {"i": tokens, "d": tokens, "v": 1, "vd": 1}
     one = np.zeros(1, np.float32)
-    like = {
+    like: dict[str, npt.NDArray[Any]] = {
         kind: np.broadcast_to(one, (count if kind in ("i", "v") else 1, lengths[kind], width))
         for kind in KINDS
         if kind in kinds
