@@ -312,10 +312,10 @@ def test_files_that_hold_no_captions(tmp_path: Path, world: Path) -> None:
 def test_killed_and_started_again_no_picture_is_lost_and_none_captioned_twice(
     run: Run, tmp_path: Path, captioner: Callable[[str], Path]
 ) -> None:
-    names = [f"{index:02}.png" for index in range(24)]
+    names = [f"{index:02}.png" for index in range(16)]
     for index, name in enumerate(names):
         draw(tmp_path / "many" / name, index)
-    options = ("--model", captioner("llava_next"), "--batch", 1, "--seed", 0, "--max-new-tokens", 40)
+    options = ("--model", captioner("llava_next"), "--batch", 1, "--seed", 0, "--max-new-tokens", 24)
     command = ["caption", "many", *map(str, options)]
     journal = tmp_path / "captions.parquet.journal"
 
@@ -487,11 +487,11 @@ def test_latent_std_is_that_of_all_latents(run: Run, photos: Path, backbone: Pat
 
 def test_latent_std_of_other_folders_and_sizes(run: Run, photos: Path, toy: Callable[[str], Path]) -> None:
     printed = {}
-    for height in ("16", "32"):
+    for height in ("32", "48"):
         code, out, lines = run("latent-std", photos, "--model", toy("vpd-depth"), "--height", height)
         assert (code, lines[-1]) == (0, "5 pictures, 0 failed")
         printed[height] = float(out)
-    assert printed["16"] != printed["32"]
+    assert printed["32"] != printed["48"]
     code, out, lines = run("latent-std", photos, "--model", photos)
     assert (code, out, len(lines)) == (2, "", 1)
     assert "has no 'vae' folder" in lines[0]

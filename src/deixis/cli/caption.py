@@ -92,7 +92,7 @@ def caption(
     def report(failure: Failure) -> None:
         fail(failure.error, failure.path)
 
-    with progress(items, "caption") as bar:
+    with progress(items, "caption", late=True) as bar:
         outcome = caption_pictures(
             items,
             images,

@@ -53,7 +53,7 @@ def embed(
     from deixis.data.captions import count_captions
 
     kinds = KINDS if kind is None else check_kinds(kind)
-    with progress(range(count_captions(captions)), "embed") as bar:
+    with progress(range(count_captions(captions)), "embed", late=True) as bar:
 
         def advance(count: int) -> None:
             for _ in range(count):

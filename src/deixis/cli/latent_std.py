@@ -39,7 +39,7 @@ def latent_std(
 
         encode, spread = picture_latents(model, device), LatentSpread()
     failures: list[dict[str, str]] = []
-    with progress(items, "latent-std") as bar:
+    with progress(items, "latent-std", late=True) as bar:
         for item in items:
             try:
                 if item.error is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
@@ -29,7 +30,7 @@ from transformers import (
     LlavaNextProcessor,
     LogitsProcessor,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from deixis.backbones.weights import name_some
 from deixis.data.captions import Caption, Journal, Settings, file_sha256, journal_path
@@ -100,6 +101,20 @@ def version_of(folder: Path) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's bar, and without its report of what is missing, which is checked here."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        enable_progress_bar()
+
+
 class _Draw(LogitsProcessor):
     """Makes the choice of the likeliest token a draw: logits plus Gumbel noise are largest where a sample falls.
 
@@ -133,26 +148,26 @@ class Captioner:
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.family = family_of(folder)
         self._device = device
-        disable_progress_bar()
         try:
-            model, report = _MODELS[self.family].from_pretrained(
-                folder,
-                dtype=torch.float32 if device.type == "cpu" else "auto",
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-            # Pillow's resizing everywhere: captions must not depend on whether torchvision is installed.
-            if self.family == "internvl":
-                # Its whole processor reads films too, and cannot be built without torchvision.
-                self._images = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                    folder, backend="pil", local_files_only=True
+            with _quiet():
+                model, report = _MODELS[self.family].from_pretrained(
+                    folder,
+                    dtype=torch.float32 if device.type == "cpu" else "auto",
+                    local_files_only=True,
+                    use_safetensors=True,
+                    output_loading_info=True,
                 )
-                self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            else:
-                cls = Blip2Processor if self.family == "blip-2" else LlavaNextProcessor
-                self._processor = cls.from_pretrained(folder, backend="pil", local_files_only=True)
-                self._tokenizer = self._processor.tokenizer
+                # Pillow's resizing everywhere: captions must not depend on whether torchvision is installed.
+                if self.family == "internvl":
+                    # Its whole processor reads films too, and cannot be built without torchvision.
+                    self._images = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                        folder, backend="pil", local_files_only=True
+                    )
+                    self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                else:
+                    cls = Blip2Processor if self.family == "blip-2" else LlavaNextProcessor
+                    self._processor = cls.from_pretrained(folder, backend="pil", local_files_only=True)
+                    self._tokenizer = self._processor.tokenizer
         except Exception as error:  # whatever a damaged file makes the library raise
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(printable(folder), f"cannot be loaded ({printable(why)})", _AGAIN) from error
