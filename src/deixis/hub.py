@@ -50,18 +50,32 @@ def fetch(hub_id: str, parts: Sequence[str]) -> Path:
     Raises:
         ModelError: if it is in neither.
     """
-    from huggingface_hub import snapshot_download
-
     patterns = ["model_index.json"]
     patterns += [f"{part}/*.{suffix}" for part in parts for suffix in ("json", "txt", "safetensors")]
+    return _snapshot(hub_id, patterns, f"the folders {', '.join(parts)}")
+
+
+def fetch_files(hub_id: str, patterns: Sequence[str]) -> Path:
+    """The folder of a hub id, from the hub or from its cache: the files that match.
+
+    Raises:
+        ModelError: if it is in neither.
+    """
+    return _snapshot(hub_id, patterns, f"the files {', '.join(patterns)}")
+
+
+def _snapshot(hub_id: str, patterns: Sequence[str], what: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    ignored = ["*.fp16.*", "*.non_ema.*"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+        return Path(snapshot_download(hub_id, allow_patterns=list(patterns), ignore_patterns=ignored))
     except Exception as error:  # among them those of its HTTP library, which differs between versions
         raise ModelError(
             hub_id,
             "is not a folder here, cannot be fetched from the model hub and is not in its cache",
             f"connect to the internet, or run '{download(hub_id)}' where there is one and pass DIR (or copy the"
-            f" folders {', '.join(parts)} of huggingface.co/{hub_id} there by hand)",
+            f" {what} of huggingface.co/{hub_id} there by hand)",
         ) from error
 
 

@@ -640,6 +640,64 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_parquet(path: Path, table: Any) -> None:  # noqa: ANN401 - pyarrow has no types
+    """Write a pyarrow table; it is safe on the disk when this returns."""
+    from deixis.data.world import parquet
+
+    with _replacing(path) as file:
+        parquet().write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class TensorWriter:
+    """Tensors of a safetensors file, filled row by row; see :func:`tensor_writer`."""
+
+    def __init__(self, file: IO[bytes], like: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
+        header: dict[str, Any] = {"__metadata__": dict(metadata)}
+        self._file = file
+        self._rows: dict[str, tuple[int, int]] = {}  # where a tensor begins, and how long a row is [bytes]
+        end = 0
+        for name, values in like.items():
+            header[name] = {
+                "dtype": {"float32": "F32", "uint8": "U8"}[values.dtype.name],
+                "shape": list(values.shape),
+                "data_offsets": [end, end + values.nbytes],
+            }
+            self._rows[name] = (end, values.nbytes // len(values))
+            end += values.nbytes
+        head = json.dumps(header).encode()
+        head += b" " * (-len(head) % 8)
+        file.write(struct.pack("<Q", len(head)) + head)
+        self._start = file.tell()
+        file.truncate(self._start + end)
+
+    def put(self, name: str, first: int, values: npt.NDArray[Any]) -> None:
+        """Set the rows of a tensor from ``first`` on; ``values`` are of its type."""
+        begin, row = self._rows[name]
+        self._file.seek(self._start + begin + first * row)
+        self._file.write(values.astype(values.dtype.newbyteorder("<")).tobytes())
+
+
+@contextmanager
+def tensor_writer(
+    path: Path, like: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]
+) -> Iterator[TensorWriter]:
+    """A safetensors file of tensors that need not fit into memory; it appears when the context ends well.
+
+    Args:
+        path: the file.
+        like: shape and type (float32 or uint8) of each tensor, none empty. The values are not read: ``np.broadcast_to``
+            makes any shape of one.
+        metadata: what the file says of itself.
+
+    Raises:
+        DeixisError: if it cannot be written.
+    """
+    with _replacing(path) as file:
+        yield TensorWriter(file, like, metadata)
+
+
 def write_exr(path: Path, values: FloatMap) -> None:
     """Write float32 [H, W] as the ``Z`` channel of an OpenEXR file (extra ``export``)."""
     openexr = _export_library("OpenEXR")

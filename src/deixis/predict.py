@@ -19,6 +19,7 @@ from deixis import tta as augment
 from deixis.checkpoints.folder import MANIFEST, Manifest, Preprocessing, load_folder, read_manifest
 from deixis.checkpoints.pipelines import read_pipeline
 from deixis.conditioning.describe import Describer, Encode, encoder, unread
+from deixis.devices import choose_device
 from deixis.errors import ModelError, UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
 from deixis.registry import SYSTEMS, Task, find, is_pipeline
@@ -340,7 +341,7 @@ def load_mask(name: str | os.PathLike[str], device: str | None = None) -> MaskPr
 def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = None) -> Predictor:
     """The model, if it is of the ``task``; whatever is wrong is found before gigabytes are read, if it can be."""
     label = os.fspath(name)
-    chosen = _device(device)
+    chosen = choose_device(device)
     folder = find(label)
     if is_pipeline(folder):
         if task == "refer":
@@ -371,18 +372,6 @@ def _check_preprocessing(path: Path, manifest: Manifest) -> None:
     for name, (value, is_right) in wrong.items():
         if not is_right:
             raise ModelError(path, f"says {name} {value!r}", "copy or convert the weights again")
-
-
-def _device(name: str | None) -> torch.device:
-    """Where to run: as named, or a GPU if there is one, else the CPU."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:  # no such device, or none that gives numbers back
-        raise UsageError(f"device {quoted(name)}", "cannot be used here", "use cpu, or cuda with a GPU") from error
-    return device
 
 
 def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str | None]:

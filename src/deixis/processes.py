@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
@@ -14,12 +14,15 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
-def pool_of(workers: int, preload: str | None = None) -> Iterator[ProcessPoolExecutor]:
+def pool_of(
+    workers: int, *, preload: str | None = None, begin: Callable[[], None] | None = None
+) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes; what they have not begun is dropped at the end.
 
     Args:
         workers: how many.
         preload: a module that takes long to import: once for all of them, where the system can do that.
+        begin: called in each before its first work; must not raise.
     """
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a new process first imports numpy
@@ -27,7 +30,7 @@ def pool_of(workers: int, preload: str | None = None) -> Iterator[ProcessPoolExe
     if preload is not None and "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
-    pool = ProcessPoolExecutor(workers, context, _begin)
+    pool = ProcessPoolExecutor(workers, context, _begin, (begin,))
     try:
         yield pool
     finally:
@@ -39,10 +42,12 @@ def pool_of(workers: int, preload: str | None = None) -> Iterator[ProcessPoolExe
                 os.environ[name] = value
 
 
-def _begin() -> None:
+def _begin(begin: Callable[[], None] | None) -> None:
     """A process leaves Ctrl-C to the main one, and ends when that ends, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin()
 
 
 def _end_with_parent() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from deixis.checkpoints.layout import INDEX, kind_of, read_json, system_of
-from deixis.errors import ModelError
-from deixis.hub import cached, fetch, is_hub_id
+from deixis.errors import ModelError, quoted
+from deixis.hub import cached, fetch, fetch_files, is_hub_id
 from deixis.types import DepthKind
 
 if TYPE_CHECKING:
@@ -269,6 +269,26 @@ def find(name: str | Path) -> Path:
     raise ModelError(
         name, "is neither a known model nor a folder", f"use {_ready(known)} or the path of a weight folder"
     )
+
+
+def find_parts(source: str, patterns: Sequence[str]) -> Path:
+    """Folder of something that systems are made of: as named, shipped under that name, or of a hub id.
+
+    Args:
+        source: path, name, or hub id.
+        patterns: files that are fetched of a hub id.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if source and path.name == source and (shipped_folder() / source).is_dir():
+        return shipped_folder() / source
+    if is_hub_id(source):
+        return fetch_files(source, patterns)
+    raise ModelError(quoted(source), "is neither a folder nor a hub id", "pass a folder, or owner/name")
 
 
 def is_pipeline(folder: Path) -> bool:

@@ -669,7 +669,10 @@ def test_demo(run: Run) -> None:
 # ---------------------------------------------------------------------------------------------- usage
 
 
-COMMANDS = ["depth", "segment", "ask", "refine", "models", "convert", "eval", "compare", "train", "bench", "demo"]
+COMMANDS = [
+    *("depth", "segment", "ask", "refine", "models", "convert", "eval", "compare", "train", "bench", "demo"),
+    *("caption", "embed", "latent-std"),
+]
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,13 @@ def test_the_mean_of_the_captions_is_for_a_text_tower_that_does_not_learn():
     assert read_recipe(DEPTH, [ROOT, "text_shares=[1,1,1]", "config.clip_frozen=true"]).text_shares[1] == 1
 
 
+def test_a_mean_embedding_is_for_a_recipe_that_gives_one():
+    given = (ROOT, "embedding=e.safetensors", "config.clip_frozen=true")
+    assert read_recipe(DEPTH, [*given, "text_shares=[1,1,1]"]).embedding == "e.safetensors"
+    for overrides in (["text_shares=[1,0,1]"], ["text_shares=[1,1,1]", "config.text=cd", "config.aggregate=v"]):
+        assert complaint(DEPTH, *given, *overrides).startswith("embedding: is e.safetensors; ")
+
+
 @pytest.mark.parametrize("system", ["autoencoder", "contrast", "text-to-image", "evp-refer", "vpd-depth", "vpd-refer"])
 def test_every_system_has_a_recipe(least, system):
     assert read_recipe(least, [f"system={system}"]).init == "somewhere"

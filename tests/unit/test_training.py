@@ -546,6 +546,15 @@ def depth_task(stores: tuple[Store, Store], tokenizer: Any, **changes: Any) -> D
     return DepthTask(train=stores[0], val=stores[1], tokenizer=tokenizer, **settings)
 
 
+def test_a_mean_embedding_from_a_file_stands_for_the_dataset(stores: tuple[Store, Store], tokenizer: Any) -> None:
+    mean = torch.randn(1, 24, 48)
+    task = depth_task(stores, tokenizer, text_shares=(0.0, 1.0, 0.0), mean=mean)
+    model = Told()
+    assert torch.equal(task.fixed_text(model)[0], mean)
+    vectors = task.text(model, task.batch(torch.Generator().manual_seed(0)))
+    assert torch.equal(vectors, mean.expand(24, -1, -1))
+
+
 def refer_task(
     stores: tuple[Store, Store], root: Path | None, tokenizer: Any, text_shares: tuple[float, float, float], **more: Any
 ) -> ReferTask:

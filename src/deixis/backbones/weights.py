@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -68,3 +69,12 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], label: object, remed
         raise ModelError(label, problem, remedy)
     state = {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in tensors.items()}
     network.load_state_dict(state, assign=True)
+
+
+def tensors_sha256(network: nn.Module) -> str:
+    """SHA-256 over names and float32 values of a network's tensors: the same for any layout of its files."""
+    whole = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        whole.update(f"{key} {list(value.shape)}\n".encode())
+        whole.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return whole.hexdigest()

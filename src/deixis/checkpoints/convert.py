@@ -545,11 +545,14 @@ def revert(folder: Path, out: Path) -> int:
 
 def _read_embedding(path: Path) -> Tensor:
     content = read_content(path)
-    found = content.get("aggregated", next(iter(content.values())) if len(content) == 1 else None)
+    alone = next(iter(content.values())) if len(content) == 1 else None
+    found = content.get("aggregated", content.get("d", alone))  # EVP's name for it, and that of 'deixis embed'
     if not isinstance(found, Tensor):
         names = name_some([str(key) for key in content])
         raise CheckpointError(
-            path, f"holds no tensor 'aggregated', but {names}", "pass EVP's *_class_embeddings_my_captions.pth"
+            path,
+            f"holds no tensor 'aggregated', but {names}",
+            "pass EVP's *_class_embeddings_my_captions.pth or a file of 'deixis embed'",
         )
     return found.detach()
 

@@ -11,7 +11,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from deixis import __version__
-from deixis.cli import ask, bench, convert, data, demo, depth, evaluate, models, refine, segment, train, world
+from deixis.cli import (
+    ask,
+    bench,
+    caption,
+    convert,
+    data,
+    demo,
+    depth,
+    embed,
+    evaluate,
+    latent_std,
+    models,
+    refine,
+    segment,
+    train,
+    world,
+)
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
 
 app = typer.Typer(
@@ -30,6 +46,9 @@ app.command("convert", short_help="An official checkpoint to a folder for --mode
 app.command("eval", short_help="Score a system on a dataset.")(evaluate.evaluate)
 app.command("compare", short_help="Two evaluations, pair by pair.")(evaluate.compare)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
+app.command("caption", short_help="Captions of pictures, to train with.")(caption.caption)
+app.command("embed", short_help="CLIP embeddings of captions.")(embed.embed)
+app.command("latent-std", short_help="Standard deviation of pictures' latents.")(latent_std.latent_std)
 app.command("bench", short_help="Time and memory at full size.")(bench.bench)
 app.command("demo", short_help="Depth, masks and answers for a real photo.")(demo.demo)
 app.add_typer(data.app, name="data", short_help="Whether a copy of a dataset is whole; lists of samples.")

@@ -159,19 +159,33 @@ class Bar:
     def advance(self) -> None:
         """One item is done."""
         if self._progress is not None and self._task is not None:
+            if not self._progress.live.is_started:
+                self._progress.start()
             self._progress.advance(self._task)
 
 
 @contextmanager
-def progress(items: Sequence[object], label: str) -> Iterator[Bar]:
-    """A :class:`Bar` over ``items`` while the context is open."""
+def progress(items: Sequence[object], label: str, *, late: bool = False) -> Iterator[Bar]:
+    """A :class:`Bar` over ``items`` while the context is open.
+
+    Args:
+        items: what is worked on.
+        label: how the bar is called.
+        late: draw it with the first item done, so that what is wrong before is told in one line.
+    """
     if len(items) < 2 or sys.stderr.closed:
         yield Bar(None, None)
         return
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Results that go to a file or another program must not be drawn above the bar instead.
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as shown:
+    shown = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    if not late:
+        shown.start()
+    try:
         yield Bar(shown, shown.add_task(label, total=len(items)))
+    finally:
+        if shown.live.is_started:
+            shown.stop()
 
 
 def exit_code(done: int, failed: int) -> int:

@@ -89,6 +89,11 @@ class WorldFrame:
     expressions: list[Phrase]
     _row: dict[str, Any] = field(repr=False)
 
+    @property
+    def encoded(self) -> bytes:
+        """The picture as the file holds it, a JPEG."""
+        return bytes(self._row["image"])
+
     @cached_property
     def rgb(self) -> npt.NDArray[np.uint8]:
         """uint8 [H, W, 3], sRGB. Raises InputError where the shard is damaged."""
@@ -237,6 +242,15 @@ def read_group(path: Path, group: int) -> list[WorldFrame]:
     file = _open(path)
     with _reading(path, "is damaged"):
         return [frame_of(row, path) for row in file.read_row_group(group, columns=list(COLUMNS)).to_pylist()]
+
+
+def count_frames(folder: str | Path) -> int:
+    """How many frames a folder holds.
+
+    Raises:
+        InputError: if it holds no shards, or one of them is damaged.
+    """
+    return sum(int(_open(path).metadata.num_rows) for path in shards(folder))
 
 
 def frame_of(row: dict[str, Any], source: Path) -> WorldFrame:

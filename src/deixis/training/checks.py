@@ -169,6 +169,8 @@ def _check_text(recipe: Recipe, switches: Mapping[str, Any]) -> None:
         _refuse(
             "config.aggregate", switches["aggregate"], "use v or vd with config.text=cd, d or i with config.text=id"
         )
+    if recipe.embedding is not None and (pooled or not recipe.text_shares[1]):
+        _refuse("embedding", recipe.embedding, "leave it out, or use config.text=id and a share of the mean embedding")
     if (pooled or recipe.text_shares[1]) and not switches.get("clip_frozen", True):
         why = "class descriptions and mean embeddings are computed once"
         _refuse("config.clip_frozen", "false", f"use true, or config.text=id without a share of the mean: {why}")

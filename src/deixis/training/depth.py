@@ -48,6 +48,7 @@ class DepthTask:
         lambd: of the SiLog loss.
         max_depth: farther pixels teach nothing [m].
         distill: weight of the teacher's loss.
+        mean: the dataset's mean embedding [1, T, C]; None takes that of the training captions.
         auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
 
     Attributes:
@@ -68,6 +69,7 @@ class DepthTask:
     lambd: float
     max_depth: float
     distill: float
+    mean: Tensor | None = None
     auxiliary: nn.Module = field(default_factory=nn.Identity)
 
     def __post_init__(self) -> None:
@@ -112,6 +114,8 @@ class DepthTask:
             if self.descriptions == "cd":
                 places = torch.cat([class_description(name, encode) for name in self.place_names])
                 self._fixed = places[self.place].mean(dim=0, keepdim=True), places
+            elif self.mean is not None:
+                self._fixed = self.mean, torch.zeros(0)
             else:
                 sentences = [level[0] for levels in self.train.captions for level in levels[:NON_METRIC_LEVELS]]
                 some = sentences[:: max(1, len(sentences) // AGGREGATED)]

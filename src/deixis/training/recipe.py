@@ -86,6 +86,8 @@ class Recipe:
         bins: (nearest, farthest) metric bin before training [m]; for depth without pre-training.
         text_shares: depth: how often a caption, the dataset's mean embedding and nothing are given; referring: how
             often an expression, a class word and an absent thing are asked for.
+        embedding: depth: file of ``deixis embed`` whose mean ``d`` is the dataset's; null takes that of the training
+            captions.
         expressions: referring: how many are asked for in one picture, which is encoded once.
         text_levels: pre-training: how often a caption of each level is taken, from a few words to distances.
         text_rate: pre-training: how often there is a caption at all.
@@ -110,6 +112,7 @@ class Recipe:
     vocabulary: int = 2000
     bins: tuple[float, float] | None = None
     text_shares: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    embedding: str | None = None
     expressions: int = 1
     text_levels: tuple[float, float, float, float] = (1.0, 2.0, 4.0, 1.0)
     text_rate: float = 0.9

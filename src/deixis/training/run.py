@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
@@ -26,6 +26,7 @@ from deixis.backbones.stable_diffusion import (
     read_text_encoder,
     read_tokenizer,
 )
+from deixis.backbones.weights import tensors_sha256
 from deixis.checkpoints.folder import (
     MANIFEST,
     Manifest,
@@ -36,6 +37,7 @@ from deixis.checkpoints.folder import (
     split,
 )
 from deixis.conditioning.describe import NYU_SCENES, TEMPLATES, class_words
+from deixis.conditioning.embed import Embeddings
 from deixis.conditioning.text import Padding, TextTower
 from deixis.data import nyuv2
 from deixis.errors import DeixisError, UsageError
@@ -426,6 +428,7 @@ def task_of(
             tokens=getattr(config, "tokens", tokenizer.model_max_length),
             max_depth=config.max_depth,
             picture=size,
+            mean=None if recipe.embedding is None else _mean_embedding(recipe.embedding, network_),
             **common,
         )
     semantics = Semantics(network_.unet.channels[0], nyuv2.CLASSES) if recipe.semantic else None
@@ -441,6 +444,21 @@ def task_of(
     )
 
 
+def _mean_embedding(path: str, model: Any) -> Tensor:  # noqa: ANN401 - EVP depth
+    """The mean embedding in a file, of the model's own text tower and as long as its texts."""
+    embeddings = Embeddings(path)
+    mean, _ = embeddings.of_dataset("d")
+    if embeddings.about["clip_sha256"] != tensors_sha256(model.text_tower.clip):
+        raise UsageError(f"embedding {path}", "is of another text tower", "run 'deixis embed' with --clip, as init")
+    if mean.shape[1] != model.config.tokens:
+        raise UsageError(
+            f"embedding {path}",
+            f"has {mean.shape[1]} tokens, the model {model.config.tokens}",
+            f"run 'deixis embed' with --tokens {model.config.tokens}",
+        )
+    return mean
+
+
 def _finetune(
     recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
 ) -> None:
@@ -451,7 +469,8 @@ def _finetune(
     trained.cpu()
     if isinstance(task, DepthTask) and recipe.text_shares[1]:
         # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
-        manifest.config["stored"] = ["aggregate:" + "+".join(_sources(recipe))]
+        told = None if recipe.embedding is None else Embeddings(recipe.embedding).of_dataset("d")[1].provenance
+        manifest.config["stored"] = [told or "aggregate:" + "+".join(_sources(recipe))]
         trained.register_buffer("stored_text", task.fixed_text(trained)[0].cpu())
     state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
     # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.

@@ -207,13 +207,13 @@ def make_rows(jobs: Sequence[Job], settings: Settings, workers: int) -> Generato
         return
     workers, awaited = min(workers, len(chunks)), jobs[0]
     # Always processes, even for one worker: rounding must not depend on the threads of whoever calls.
-    with pool_of(workers) as pool:
+    with pool_of(workers) as processes:
         running: deque[tuple[Job, Future[list[Row | Failure]]]] = deque()
         while chunks or running:
             try:
                 while chunks and len(running) < 2 * workers:
                     chunk = chunks.popleft()
-                    running.append((chunk[0], pool.submit(_draw_chunk, chunk, settings)))
+                    running.append((chunk[0], processes.submit(_draw_chunk, chunk, settings)))
                 awaited, future = running.popleft()
                 rows = future.result()
             except BrokenProcessPool as error:

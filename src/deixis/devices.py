@@ -1,0 +1,23 @@
+"""Where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from deixis.errors import UsageError, quoted
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Where to run: as named, or a GPU if there is one, else the CPU.
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # no such device, or none that gives numbers back
+        raise UsageError(f"device {quoted(name)}", "cannot be used here", "use cpu, or cuda with a GPU") from error
+    return device
