@@ -17,6 +17,7 @@ from deixis.conditioning.text import words_at
 from deixis.errors import UsageError
 from deixis.io import read_image
 from deixis.predict import DepthPredictor, load, load_depth
+from tests.captioners import write_captioner
 from tests.folders import write_weights
 from tests.pipelines import write_pipeline
 
@@ -177,6 +178,13 @@ class TestCommands:
         assert {reading["provenance"] for reading in written["readings"]} == {"empty", "oracle"}
         assert all(reading["abs_rel"] > 0 for reading in written["readings"])
 
+    def test_a_captioner_describes(self, picture: Path, tmp_path: Path, marigold: Path) -> None:
+        captioner = write_captioner(tmp_path / "blip", "blip-2")
+        code = run("refine", picture, "--captioner", captioner, "--model", marigold, "--steps", 1, "--out", tmp_path)
+        assert code == 0
+        written = json.loads((tmp_path / "room.refine.json").read_text())
+        assert {reading["provenance"] for reading in written["readings"][1:]} == {f"caption:{captioner}"}
+
     def test_compare_text_stands_beside_the_map(self, picture: Path, tmp_path: Path, marigold: Path) -> None:
         arguments = ("--model", marigold, "--steps", 1, "--text", "a red chair", "--compare-text")
         assert run("depth", picture, *arguments, "--out", tmp_path) == 0
@@ -188,7 +196,8 @@ class TestCommands:
         ("arguments", "problem"),
         [
             (["refine", "PICTURE"], "has no description"),
-            (["refine", "PICTURE", "--text", "a", "--frame", "3"], "has descriptions of its own"),
+            (["refine", "PICTURE", "--text", "a", "--frame", "3"], "several sources of descriptions"),
+            (["refine", "PICTURE", "--captioner", "nowhere"], "nowhere"),
             (["refine", "PICTURE", "--text", "a", "--steps", "3"], "in one pass"),
             (["refine", "PICTURE", "--frame", "3"], "is no folder"),
             (["refine", "PICTURE", "--text", ""], "is empty"),

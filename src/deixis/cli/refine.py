@@ -14,7 +14,10 @@ from deixis.registry import find, is_pipeline
 
 if TYPE_CHECKING:
     from deixis.data.world import WorldFrame
+    from deixis.io import LoadedImage
 
+# In tokens of the captioner.
+LONGEST_CAPTION = 60
 # The level of captions that names everything notable and tells no distance.
 EVERYTHING = 2
 
@@ -32,6 +35,10 @@ def refine(
         int | None,
         typer.Option("--frame", help="Seed of a frame of the world, described in its own words, phrase by phrase."),
     ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option("--captioner", metavar="NAME|FOLDER", help="A model of 'deixis caption' that describes it."),
+    ] = None,
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|PATH", help="Name (see 'deixis models') or weight folder.")
     ] = "evp-depth-mini",
@@ -45,9 +52,10 @@ def refine(
     as_json: JsonOption = False,
 ) -> int:
     """What ever more words do to depth: maps, differences, a sheet, where words look, and X.refine.json in --out."""
-    if (frame is None) == (texts is None):
-        problem = "has no description" if frame is None else "has descriptions of its own"
-        raise UsageError(str(image), problem, "give --text, once or several times, or --frame, not both")
+    given = sum(source is not None for source in (texts, frame, captioner))
+    if given != 1:
+        problem = "has several sources of descriptions" if given else "has no description"
+        raise UsageError(str(image), problem, "give --text, once or several times, or --frame, or --captioner")
     check_out(out)
     settings: dict[str, Any] = {}
     if is_pipeline(find(model)):
@@ -58,6 +66,9 @@ def refine(
         loaded = read_image(image, max_pixels=max_pixels)
         name = output_name(image.name)
         told: dict[str, Any] = {"texts": texts}
+        if captioner is not None:
+            told = _captioned(loaded, captioner, device)
+            say(f"{captioner}: {told['texts'][0]}")
     else:
         shown = _frame(image, frame)
         loaded = read_image(shown.rgb, max_pixels=max_pixels)
@@ -82,6 +93,16 @@ def refine(
         error = "" if reading.abs_rel is None else f", AbsRel {reading.abs_rel:.3f}"
         say(f"{reading.label}: {'; '.join(reading.added)}: {reading.mean:.4f} {found.unit}{error}")
     return OK
+
+
+def _captioned(loaded: LoadedImage, captioner: str, device: str | None) -> dict[str, Any]:
+    from deixis.conditioning.caption import FILES, PROMPTS, Captioner
+    from deixis.devices import choose_device
+    from deixis.registry import find_parts
+
+    teller = Captioner(find_parts(captioner, FILES), choose_device(device))
+    (text,) = teller([loaded.rgb], PROMPTS[teller.family], LONGEST_CAPTION)
+    return {"texts": [text], "provenance": f"caption:{captioner}"}
 
 
 def _frame(folder: Path, seed: int) -> WorldFrame:
