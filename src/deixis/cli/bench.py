@@ -29,11 +29,9 @@ def bench(
     found = []
     for row in measure(resolution=resolution, steps=steps, repeats=repeats, threads=threads):
         found.append(row)
-        line = (row.name, f"{row.seconds:.2f}", f"{row.first_seconds:.2f}", f"{row.load_seconds:.2f}")
-        if as_json:
-            say(f"{row.name} done")
-        else:
-            put("\t".join((*line, f"{row.peak_mb:.0f}")))
+        numbers = (f"{row.seconds:.2f}", f"{row.first_seconds:.2f}", f"{row.load_seconds:.2f}", f"{row.peak_mb:.0f}")
+        # With --json as well, on stderr: a row takes minutes, and a later one may fail.
+        (say if as_json else put)("\t".join((row.name, *numbers)))
     if as_json:
         emit([row.to_dict() for row in found])
     return OK
