@@ -438,7 +438,7 @@ def test_only_the_same_samples_and_protocols_are_compared(run: Run, result: Any,
     evaluated("d", model="evp-refer")
     wrong(run("compare", "a", "b"), "b: has no scores of rooms-000002")
     wrong(run("compare", "b", "a"), "b: has no scores of rooms-000002")
-    wrong(run("compare", "a", "c"), "differ in split", "'train'")
+    wrong(run("compare", "a", "c"), "differ in split: train and heldout")
     wrong(run("compare", "c", "d"), "differ in task")
     wrong(run("compare", "a", "nowhere"), "nowhere/result.json: is not there")
     wrong(run("compare", "a", "a", "--metric", "oiou"), "metric 'oiou'", "abs_rel")
