@@ -295,6 +295,23 @@ def test_counts_that_are_not_the_published_ones(root, monkeypatch):
     assert (len(dataset), dataset.own_list) == (2, None)
 
 
+def test_a_list_names_some_of_a_split(root, tmp_path):
+    edit(root, INSTANCES, lambda instances: instances["info"].clear())  # no longer said to be the world's
+    refs = [ref for ref in pickle.loads((root / REFS).read_bytes()) if ref["split"] == "val"]  # of this test run
+    names = [f"{ref['image_id']:012d}-{ref['ref_id']}" for ref in refs]
+    listing = tmp_path / "mine.txt"
+    listing.write_text(f"{names[1]}\n\n{refs[0]['ref_id']} and more\n")
+    dataset = RefCoco(root, "refcoco", "unc-val", listing)
+    assert dataset.names == names[::-1]
+    assert dataset.own_list == str(listing)
+    for content, problem in (("", "names no sample"), ("12345", "names '12345', which is not in this split")):
+        listing.write_text(content)
+        with pytest.raises(InputError, match=problem):
+            RefCoco(root, "refcoco", "unc-val", listing)
+    with pytest.raises(InputError, match="cannot be read"):
+        RefCoco(root, "refcoco", "unc-val", tmp_path / "gone.txt")
+
+
 def test_splits_of_one_dataset_add_up():
     totals = {
         (name, by): sum(counts.expressions or 0 for split, counts in splits.items() if counts and split.startswith(by))

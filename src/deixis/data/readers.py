@@ -67,8 +67,7 @@ def _refcoco(name: str) -> Open:
     def open_refcoco(root: Path, split: str, list_file: Path | None) -> Dataset:
         from deixis.data.refcoco import RefCoco
 
-        _no_list(name, list_file)
-        return RefCoco(root, name, split)
+        return RefCoco(root, name, split, list_file)
 
     return open_refcoco
 

@@ -18,7 +18,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -109,6 +109,11 @@ class _Ref:
     annotations: tuple[int, ...]
     sentences: tuple[tuple[int, str], ...]
 
+    @property
+    def name(self) -> str:
+        """Of the sample: picture and ref."""
+        return f"{self.image_id:012d}-{self.ref_id}"
+
     @classmethod
     def of(cls, row: dict[str, Any]) -> _Ref:
         named = row["ann_id"]
@@ -130,9 +135,10 @@ class RefCoco(Dataset):
         root: folder or plain tar.
         name: ``refcoco``, ``refcoco+``, ``refcocog`` or ``grefcoco``.
         split: who divided it and which part: ``unc-val``, ``umd-test`` …, see :data:`PUBLISHED`.
+        list_file: names some of the samples, one in each line, or their refs' numbers; None for the whole split.
 
     Attributes:
-        own_list: the file of refs where it is none of the published ones; None otherwise.
+        own_list: the list, or the file of refs where it is none of the published ones; None otherwise.
 
     Raises:
         InputError: if the root has another layout, a file is missing or damaged, or counts are not the published
@@ -142,7 +148,9 @@ class RefCoco(Dataset):
 
     own_list: str | None
 
-    def __init__(self, root: str | Path, name: str = "refcoco", split: str = "unc-val") -> None:
+    def __init__(
+        self, root: str | Path, name: str = "refcoco", split: str = "unc-val", list_file: str | Path | None = None
+    ) -> None:
         if name not in PUBLISHED:
             raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"use one of {', '.join(PUBLISHED)}")
         if split not in PUBLISHED[name]:
@@ -154,10 +162,14 @@ class RefCoco(Dataset):
         refs, instances = refs_path(name, partition), instances_path(name)
         self._pictures = self._layout(refs, instances)
         self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == part]
+        if list_file is not None:
+            self._refs = _listed(self._refs, Path(list_file))
         self._annotated = _Instances.read(self._files, instances, self._refs)
         self.own_list = refs if self._annotated.description == WORLD else None
+        if list_file is not None:
+            self.own_list = printable(list_file)
         self._check_counts(self._files.label(refs))
-        self.names = [f"{ref.image_id:012d}-{ref.ref_id}" for ref in self._refs]
+        self.names = [ref.name for ref in self._refs]
         if len(set(self.names)) < len(self.names):
             raise InputError(self._files.label(refs), "has two refs of one number", COPY_AGAIN)
 
@@ -202,7 +214,27 @@ class RefCoco(Dataset):
             ("sentences", sum(len(ref.sentences) for ref in self._refs), published.expressions),
         ):
             if expected is not None:
-                check_count(f"{label} ({what} of {self.split})", found, expected, COPY_AGAIN)
+                remedy = f"{COPY_AGAIN}, or name the samples you have with --list"
+                check_count(f"{label} ({what} of {self.split})", found, expected, remedy)
+
+
+def _listed(refs: Sequence[_Ref], file: Path) -> list[_Ref]:
+    """The refs that a list names, in its order."""
+    try:
+        wanted = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            printable(file), f"cannot be read ({why})", "pass a text file, one sample in each line"
+        ) from error
+    known = {key: ref for ref in refs for key in (ref.name, str(ref.ref_id))}
+    missing = [one for one in wanted if one not in known]
+    if missing or not wanted:
+        problem = f"names '{printable(missing[0])}', which is not in this split" if missing else "names no sample"
+        raise InputError(
+            printable(file), problem, "name samples of the split, such as 000000000042-7, or their refs' numbers"
+        )
+    return [known[one] for one in wanted]
 
 
 @dataclass(frozen=True)

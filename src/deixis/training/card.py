@@ -269,7 +269,9 @@ def _held_out(sources: Sequence[Scenes]) -> list[str]:
 def _limits(recipe: Recipe) -> list[str]:
     height, width = recipe.data.size
     photos, world = recipe.data.root is not None, recipe.data.world is not None
-    seen = " and ".join(["indoor rooms as a Kinect sees them"] * photos + ["rendered rooms and roads"] * world)
+    drawn = [kind for kind, share in zip(SOURCES[1:], recipe.data.shares[1:], strict=True) if share]
+    rendered = [f"rendered {' and '.join(drawn)}"] * bool(world and drawn)
+    seen = " and ".join(["indoor rooms as a Kinect sees them"] * photos + rendered)
     narrow = f"* It has seen {seen}, and nothing else."
     if recipe.system == "autoencoder":
         lines = [
