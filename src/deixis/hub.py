@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from deixis.checkpoints.layout import CARD, GALLERY, INDEX, MANIFEST
 from deixis.errors import ModelError
 
 # owner/name; what looks like a path or a file is none.
@@ -40,17 +41,17 @@ def cached(hub_id: str, parts: Sequence[str]) -> Path | None:
     except OSError:
         return None
     folder = model / "snapshots" / revision
-    needed = ["model_index.json", *(f"{part}/{_FILES[part]}" for part in parts)]
+    needed = [INDEX, *(f"{part}/{_FILES[part]}" for part in parts)]
     return folder if all((folder / name).is_file() for name in needed) else None
 
 
 def fetch(hub_id: str, parts: Sequence[str]) -> Path:
-    """The folder of a hub id, from the hub or from its cache: ``model_index.json`` and the folders in ``parts``.
+    """The folder of a hub id, from the hub or from its cache: the folders in ``parts``, indices and card.
 
     Raises:
         ModelError: if it is in neither.
     """
-    patterns = ["model_index.json"]
+    patterns = [INDEX, MANIFEST, CARD, GALLERY]
     patterns += [f"{part}/*.{suffix}" for part in parts for suffix in ("json", "txt", "safetensors")]
     return _snapshot(hub_id, patterns, f"the folders {', '.join(parts)}")
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis import tta as augment
-from deixis.checkpoints.folder import MANIFEST, Manifest, Preprocessing, load_folder, read_manifest
+from deixis.checkpoints.folder import Manifest, Preprocessing, load_folder, read_manifest, save_whole
+from deixis.checkpoints.layout import MANIFEST
 from deixis.checkpoints.pipelines import read_pipeline
 from deixis.conditioning.describe import Describer, Encode, encoder, unread
 from deixis.devices import choose_device
@@ -24,6 +25,7 @@ from deixis.errors import ModelError, UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
 from deixis.registry import SYSTEMS, Task, find, is_pipeline
 from deixis.relative import RelativePredictor
+from deixis.sharing import push
 from deixis.types import RGB, TTA, Depth, DepthKind, Mask, Text
 
 # No side of a working picture is smaller than this [px]; thinner pictures are stretched to it.
@@ -64,12 +66,16 @@ class _Predictor:
 
     Attributes:
         name: name or folder it was loaded from.
+        folder: where its weights lie.
         manifest: switches, preprocessing, licence.
         model: the network, in evaluation mode.
     """
 
-    def __init__(self, name: str, model: nn.Module, manifest: Manifest, tokenizer: CLIPTokenizer | None) -> None:
+    def __init__(
+        self, name: str, folder: Path, model: nn.Module, manifest: Manifest, tokenizer: CLIPTokenizer | None
+    ) -> None:
         self.name = name
+        self.folder = folder
         self.model = model
         self.manifest = manifest
         self.device = next(model.parameters()).device
@@ -105,6 +111,33 @@ class _Predictor:
             return None
         return f"{self.name} reads {self.tokens - 2} tokens of text; what follows is ignored: {quoted(rest)}"
 
+    @property
+    def system(self) -> str:
+        """The method."""
+        return self.manifest.system
+
+    @property
+    def licence(self) -> str:
+        """Of the weights."""
+        return self.manifest.licence
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model as a folder that needs no other, with its card; it appears whole or not at all.
+
+        See :func:`deixis.checkpoints.folder.save_whole`; it gives the same output to the bit.
+
+        Raises:
+            CheckpointError: if ``folder`` is in the way or cannot be written.
+            ModelError: if the folder that the model came from was damaged since.
+        """
+        save_whole(Path(folder), self.folder, self.manifest, self.model, self.tokenizer)
+
+    def push_to_hub(
+        self, hub_id: str, *, private: bool = False, revision: str | None = None, token: str | None = None
+    ) -> str:
+        """Upload the model with its card to the model hub; see :func:`deixis.sharing.push`."""
+        return push(self, hub_id, private=private, revision=revision, token=token)
+
     def _read(self, image: ImageSource | LoadedImage, max_pixels: int) -> LoadedImage:
         return image if isinstance(image, LoadedImage) else read_image(image, max_pixels=max_pixels)
 
@@ -116,8 +149,10 @@ class DepthPredictor(_Predictor):
         kind: what the maps mean.
     """
 
-    def __init__(self, name: str, model: nn.Module, manifest: Manifest, tokenizer: CLIPTokenizer | None) -> None:
-        super().__init__(name, model, manifest, tokenizer)
+    def __init__(
+        self, name: str, folder: Path, model: nn.Module, manifest: Manifest, tokenizer: CLIPTokenizer | None
+    ) -> None:
+        super().__init__(name, folder, model, manifest, tokenizer)
         kind = SYSTEMS[manifest.system].kind
         assert kind is not None
         self.kind: DepthKind = kind
@@ -131,6 +166,11 @@ class DepthPredictor(_Predictor):
             text=getattr(config, "text", "cd"),
             why_no_encode=self.why_no_encode,
         )
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], device: str | None = None) -> DepthPredictor:
+        """The same as :func:`load_metric`."""
+        return load_metric(name, device)
 
     @overload
     def __call__(
@@ -213,6 +253,11 @@ class MaskPredictor(_Predictor):
 
     kind = "mask"
 
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], device: str | None = None) -> MaskPredictor:
+        """The same as :func:`load_mask`."""
+        return load_mask(name, device)
+
     @overload
     def __call__(
         self,
@@ -292,7 +337,7 @@ def load(name: str | os.PathLike[str], device: str | None = None) -> Predictor:
     """Load a model by name or from a weight folder.
 
     Args:
-        name: a name ``deixis models`` lists, or the path of a folder.
+        name: a name ``deixis models`` lists, the path of a folder, or a hub id (``owner/name``).
         device: where it runs; a GPU if there is one, else the CPU.
 
     Raises:
@@ -346,7 +391,7 @@ def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = 
     if is_pipeline(folder):
         if task == "refer":
             raise UsageError(label, "gives depth, not masks", "use one such as evp-refer-mini")
-        return RelativePredictor(label, read_pipeline(folder), chosen)
+        return RelativePredictor(label, read_pipeline(folder), chosen, folder)
     manifest = read_manifest(folder)
     _check_preprocessing(folder / MANIFEST, manifest)
     system = SYSTEMS.get(manifest.system)
@@ -356,7 +401,7 @@ def _load(name: str | os.PathLike[str], device: str | None, task: Task | None = 
         raise UsageError(label, "gives depth, not masks", "use one such as evp-refer-mini")
     model, manifest, tokenizer = load_folder(folder)
     of_task = DepthPredictor if SYSTEMS[manifest.system].task == "depth" else MaskPredictor
-    return of_task(label, model.to(chosen), manifest, tokenizer)
+    return of_task(label, folder, model.to(chosen), manifest, tokenizer)
 
 
 def _check_preprocessing(path: Path, manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from deixis.checkpoints.layout import INDEX, kind_of, read_json, system_of
+from deixis.checkpoints.layout import INDEX, MANIFEST, kind_of, read_json, system_of
 from deixis.errors import ModelError, quoted
 from deixis.hub import cached, fetch, fetch_files, is_hub_id
 from deixis.types import DepthKind
@@ -165,7 +165,7 @@ def weights() -> list[Weight]:
     Raises:
         ModelError: if a shipped folder is damaged.
     """
-    found = [_shipped(manifest) for manifest in sorted(shipped_folder().glob("*/deixis.json"))]
+    found = [_shipped(manifest) for manifest in sorted(shipped_folder().glob(f"*/{MANIFEST}"))]
     found += [_diffusers(index.parent) for index in sorted(shipped_folder().glob(f"*/{INDEX}"))]
     for name, system_name, licence, source in _PUBLISHED:
         system = SYSTEMS[system_name]
@@ -265,7 +265,12 @@ def find(name: str | Path) -> Path:
             name, "is a file, not a weight folder", f"convert it first: deixis convert {path} OUT --to NAME"
         )
     if is_hub_id(str(name)):
-        return fetch(str(name), PIPELINE_PARTS)
+        folder = fetch(str(name), (*PIPELINE_PARTS, "head"))
+        if not any((folder / index).is_file() for index in (MANIFEST, INDEX)):
+            raise ModelError(
+                name, f"holds neither {MANIFEST} nor {INDEX}", "name a model of deixis or a diffusers pipeline"
+            )
+        return folder
     raise ModelError(
         name, "is neither a known model nor a folder", f"use {_ready(known)} or the path of a weight folder"
     )
@@ -293,7 +298,7 @@ def find_parts(source: str, patterns: Sequence[str]) -> Path:
 
 def is_pipeline(folder: Path) -> bool:
     """Whether a folder is a diffusers pipeline, not one of the project's own."""
-    return (folder / INDEX).is_file() and not (folder / "deixis.json").is_file()
+    return (folder / INDEX).is_file() and not (folder / MANIFEST).is_file()
 
 
 def _ready(known: dict[str, Weight]) -> str:

@@ -7,6 +7,7 @@ to whole pixels, pictures are rounded to 256 levels, sides that are no multiples
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from deixis.checkpoints.pipelines import Pipeline, save_pipeline
+from deixis.checkpoints.pipelines import Pipeline, read_pipeline, save_pipeline
 from deixis.conditioning.text import encode_whole
+from deixis.devices import choose_device
 from deixis.ensemble import Compat, ensemble_depth
 from deixis.errors import UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
+from deixis.registry import find, is_pipeline, weights
+from deixis.sharing import push
 from deixis.systems.e2e_ft import E2EFT, stretched
 from deixis.systems.lotus import Lotus
 from deixis.systems.marigold import Marigold
@@ -38,13 +42,15 @@ class RelativePredictor:
         name: name or folder it was loaded from.
         pipeline: what the folder holds.
         device: where it runs.
+        folder: where it was loaded from, which may hold its card.
 
     Attributes:
         kind: what the maps mean.
     """
 
-    def __init__(self, name: str, pipeline: Pipeline, device: torch.device) -> None:
+    def __init__(self, name: str, pipeline: Pipeline, device: torch.device, folder: Path | None = None) -> None:
         self.name = name
+        self.folder = folder
         self.pipeline = pipeline
         self.system = pipeline.system
         self.kind: DepthKind = pipeline.kind
@@ -113,9 +119,41 @@ class RelativePredictor:
             None if uncertainty is None else uncertainty.float().cpu().numpy(),
         )
 
-    def save(self, folder: str | Path) -> None:
-        """Write the whole pipeline as a diffusers folder; see :func:`deixis.checkpoints.pipelines.save_pipeline`."""
-        save_pipeline(Path(folder), self.pipeline)
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], device: str | None = None) -> RelativePredictor:
+        """Load one by name, from a folder or by hub id; see :func:`deixis.predict.load`.
+
+        Raises:
+            ModelError: as :func:`deixis.predict.load`.
+            UsageError: if it is another kind of model.
+        """
+        label = os.fspath(name)
+        chosen = choose_device(device)
+        folder = find(label)
+        if not is_pipeline(folder):
+            raise UsageError(label, "is not Marigold, Lotus or E2E-FT", "load it with deixis.load")
+        return cls(label, read_pipeline(folder), chosen, folder)
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, where they are known by name; ``unknown`` otherwise."""
+        return next((weight.licence for weight in weights() if weight.name == self.name), "unknown")
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the whole pipeline as a diffusers folder, with its card.
+
+        See :func:`deixis.checkpoints.pipelines.save_pipeline`; it gives the same output to the bit.
+
+        Raises:
+            CheckpointError: if ``folder`` is in the way or cannot be written.
+        """
+        save_pipeline(Path(folder), self.pipeline, self.folder)
+
+    def push_to_hub(
+        self, hub_id: str, *, private: bool = False, revision: str | None = None, token: str | None = None
+    ) -> str:
+        """Upload the whole pipeline with its card to the model hub; see :func:`deixis.sharing.push`."""
+        return push(self, hub_id, private=private, revision=revision, token=token)
 
     def check(self, *, steps: int | None, ensemble: int, resolution: int | None) -> None:
         """Whether the system has these settings.

@@ -90,7 +90,7 @@ def test_a_whole_copy_of_a_folder_with_shared_parts_is_one_for_diffusers(
     share_pipeline_parts(folder, backbone)
     model = deixis.load(folder, "cpu")
     assert isinstance(model, RelativePredictor)
-    model.save(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "whole")
     assert SHARED not in json.loads((tmp_path / "whole" / "model_index.json").read_text())
     shutil.rmtree(backbone)
     ours = maps(tmp_path / "whole", steps=2, seed=3)
@@ -104,14 +104,14 @@ def test_a_whole_copy_of_a_folder_with_shared_parts_is_one_for_diffusers(
     ).prediction[0, :, :, 0]
     assert np.abs(ours - wanted).max() < 2e-5
     with pytest.raises(CheckpointError, match="already exists"):
-        model.save(tmp_path / "whole")
+        model.save_pretrained(tmp_path / "whole")
 
 
 def test_a_saved_lotus_stays_what_it_is_under_any_name(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "lotus", tmp_path / "lotus-disparity")
     model = deixis.load(tmp_path / "lotus-disparity", "cpu")
     assert isinstance(model, RelativePredictor)
-    model.save(tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
     again = read_pipeline(tmp_path / "other")
     assert (again.system, again.kind) == ("lotus-d", "disparity")
     assert np.array_equal(maps(tmp_path / "other"), maps(tmp_path / "lotus-disparity"))

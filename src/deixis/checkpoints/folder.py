@@ -38,11 +38,12 @@ from deixis.backbones.stable_diffusion import (
     restore_position_ids,
 )
 from deixis.backbones.weights import fill, read_safetensors
+from deixis.checkpoints.layout import AGAIN, CARD, GALLERY, SAMPLES
+from deixis.checkpoints.layout import MANIFEST as MANIFEST  # where others look for it
 from deixis.errors import CheckpointError, ModelError, UsageError
 from deixis.io import write_json
 from deixis.registry import SYSTEMS, shipped_folder
 
-MANIFEST = "deixis.json"
 FORMAT = 1
 
 # File of each part, and the prefix of its keys in our networks.
@@ -56,8 +57,6 @@ PREFIXES = {"vae": "image_encoder.", "unet": "unet.unet.", "text_encoder": "text
 
 # The parts with a configuration of their own.
 CONFIGURED = ("vae", "unet", "text_encoder")
-
-AGAIN = "copy the folder again from its source"
 
 # Tensors a part may hold that perception does not use: the VAE's decoder side and the U-Net's output layer.
 UNUSED = {"vae": ("decoder.", "post_quant_conv."), "unet": ("conv_norm_out.", "conv_out.")}
@@ -150,6 +149,7 @@ def save_folder(
     manifest: Manifest,
     parts: Mapping[str, Mapping[str, Tensor]],
     tokenizer: CLIPTokenizer | Path | None = None,
+    card: Path | None = None,
 ) -> None:
     """Write a weight folder; it appears whole or not at all.
 
@@ -158,6 +158,7 @@ def save_folder(
         manifest: what ``deixis.json`` says.
         parts: tensors by part (see :func:`split`).
         tokenizer: vocabulary to store, as an object or a folder to copy from.
+        card: a folder whose card goes along, where it has one.
 
     Raises:
         CheckpointError: if ``folder`` is in the way or cannot be written.
@@ -189,6 +190,7 @@ def save_folder(
                     shutil.copyfile(tokenizer / name, partial / "tokenizer" / name)
         elif tokenizer is not None:
             tokenizer.save_pretrained(partial / "tokenizer")
+        copy_card(card, partial)
         content = {
             "format": FORMAT,
             "system": manifest.system,
@@ -213,6 +215,50 @@ def save_folder(
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_whole(
+    folder: Path, source: Path, manifest: Manifest, model: nn.Module, tokenizer: CLIPTokenizer | None
+) -> None:
+    """Write a loaded network as a folder that needs no other: parts it shared are copied, and so is its card.
+
+    Tensors have the precision they have in ``source`` where that keeps their value, else float32; those that perception
+    does not use are copied. So the folder gives the same output to the bit.
+
+    Args:
+        folder: must not exist, or be empty.
+        source: the folder that the network was loaded from.
+        manifest: as it was loaded.
+        model: the network.
+        tokenizer: its vocabulary, None where it has none.
+
+    Raises:
+        CheckpointError: if ``folder`` is in the way or cannot be written.
+        ModelError: if ``source`` was damaged since.
+    """
+    parts = {}
+    for part, tensors in split(model.state_dict()).items():
+        stored = read_part(source, part, manifest.shared)
+        unused = {key: value for key, value in stored.items() if key.startswith(UNUSED.get(part, ("\0",)))}
+        parts[part] = unused | {key: _as_stored(value.cpu(), stored.get(key)) for key, value in tensors.items()}
+    vocabulary = _place(source, "tokenizer", manifest.shared) / "tokenizer"
+    words = vocabulary if tokenizer is not None and vocabulary.is_dir() else tokenizer
+    save_folder(folder, dataclasses.replace(manifest, shared={}), parts, words, source)
+
+
+def _as_stored(value: Tensor, stored: Tensor | None) -> Tensor:
+    """A tensor in the number format it is stored in, if it is the same there."""
+    if stored is None or not torch.equal(value.to(stored.dtype).to(value.dtype), value):
+        return value
+    return value.to(stored.dtype)
+
+
+def copy_card(source: Path | None, folder: Path) -> None:
+    """Copy a folder's card with its pictures, where it has one."""
+    if source is not None and (source / CARD).is_file():
+        for name in (CARD, GALLERY, SAMPLES):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
 
 
 def check_free(folder: Path) -> None:

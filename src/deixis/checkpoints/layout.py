@@ -11,7 +11,11 @@ from deixis.errors import ModelError
 from deixis.types import DepthKind
 
 INDEX = "model_index.json"
+MANIFEST = "deixis.json"
 AGAIN = "copy the folder again from its source"
+# What a folder says of itself: its card, and the pictures that a card may show.
+CARD = "README.md"
+GALLERY, SAMPLES = "gallery.jpg", "samples.jpg"
 System = Literal["marigold", "lotus-d", "lotus-g", "e2e-ft"]
 # Pipeline classes of the originals, with the systems that were published under them.
 CLASSES: dict[str, tuple[System, ...]] = {

@@ -36,7 +36,7 @@ from deixis.backbones.stable_diffusion import (
     read_text_encoder,
     read_tokenizer,
 )
-from deixis.checkpoints.folder import check_free, file_digest
+from deixis.checkpoints.folder import check_free, copy_card, file_digest
 from deixis.checkpoints.layout import AGAIN, CLASSES, INDEX, System, kind_of, read_json, system_of
 from deixis.conditioning.text import Padding, TextTower
 from deixis.errors import CheckpointError, ModelError, UsageError
@@ -275,7 +275,7 @@ def _same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> boo
 # ------------------------------------------------------------------------------------------------------ saving
 
 
-def save_pipeline(folder: Path, pipeline: Pipeline) -> None:
+def save_pipeline(folder: Path, pipeline: Pipeline, card: Path | None = None) -> None:
     """Write a pipeline with all its parts, in float32; it appears whole or not at all.
 
     What was shared is copied, so that diffusers' own pipelines load the folder.
@@ -283,6 +283,7 @@ def save_pipeline(folder: Path, pipeline: Pipeline) -> None:
     Args:
         folder: must not exist, or be empty.
         pipeline: as :func:`read_pipeline` gives it.
+        card: a folder whose card goes along, where it has one.
 
     Raises:
         CheckpointError: if ``folder`` is in the way or cannot be written.
@@ -305,6 +306,7 @@ def save_pipeline(folder: Path, pipeline: Pipeline) -> None:
         pipeline.tokenizer.save_pretrained(partial / "tokenizer")
         pipeline.scheduler.save_pretrained(partial / "scheduler")
         write_json(partial / INDEX, index)
+        copy_card(card, partial)
         if folder.is_dir():
             folder.rmdir()
         partial.rename(folder)

@@ -23,6 +23,7 @@ from deixis.cli import (
     evaluate,
     latent_std,
     models,
+    push,
     refine,
     segment,
     train,
@@ -43,6 +44,7 @@ app.command("ask", short_help="How far something is.")(ask.ask)
 app.command("refine", short_help="What ever more words do to depth.")(refine.refine)
 app.command("models", short_help="The weights there are.")(models.models)
 app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
+app.command("push", short_help="A model to the model hub.")(push.push)
 app.command("eval", short_help="Score a system on a dataset.")(evaluate.evaluate)
 app.command("compare", short_help="Two evaluations, pair by pair.")(evaluate.compare)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)

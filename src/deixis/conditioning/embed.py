@@ -24,7 +24,8 @@ from transformers import CLIPTokenizer
 
 from deixis.backbones.stable_diffusion import TOKENIZER_FILES, read_text_encoder, read_tokenizer
 from deixis.backbones.weights import tensors_sha256
-from deixis.checkpoints.folder import MANIFEST, load_folder
+from deixis.checkpoints.folder import load_folder
+from deixis.checkpoints.layout import MANIFEST
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.data.captions import count_captions, iterate_captions
 from deixis.devices import choose_device

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from deixis.checkpoints.folder import MANIFEST
+from deixis.checkpoints.layout import CARD as CARD  # training.run looks for it here
+from deixis.checkpoints.layout import GALLERY, MANIFEST, SAMPLES
 from deixis.data import nyuv2
 from deixis.data.world import WORLD_PERIOD, WORLD_REMAINDERS
 from deixis.errors import ModelError
@@ -17,6 +18,7 @@ from deixis.io import write_image, write_json, write_text
 from deixis.predict import DepthPredictor, MaskPredictor, load, load_metric
 from deixis.registry import MINI_LICENCE, RELATIVE
 from deixis.relative import RelativePredictor
+from deixis.sharing import metadata, with_metadata
 from deixis.training import gallery
 from deixis.training.checks import STAGES
 from deixis.training.comparison import RESAMPLES, table
@@ -34,8 +36,6 @@ from deixis.training.recipe import Recipe
 from deixis.training.scenes import TITLES, Scenes, load_scenes
 from deixis.training.store import SOURCES, load_store
 
-CARD = "README.md"
-GALLERY, SAMPLES = "gallery.jpg", "samples.jpg"
 # In the run folder: photos of NYU Depth v2 may not be passed on with weights.
 PHOTO_GALLERY = "gallery-nyuv2.jpg"
 # Measures how far what a referring model finds is.
@@ -69,7 +69,10 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
         else:
             results = _depth(predictor, weights, sources)
     lines = [*_opening(recipe, weights, seconds, sources, licence), *results, *_limits(recipe)]
-    write_text(weights / CARD, "\n".join([*lines, ""]))
+    text = "\n".join([*lines, ""])
+    if recipe.system not in STAGES:
+        text = with_metadata(text, metadata(recipe.system, licence, _datasets(recipe)))
+    write_text(weights / CARD, text)
 
 
 # ------------------------------------------------------------------------------------------------------- results
@@ -189,6 +192,11 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, sources: Sequence[Sc
         f"* **Licence**: {licence}.",
         "",
     ]
+
+
+def _datasets(recipe: Recipe) -> list[str]:
+    """What it learned from, as the model hub names datasets."""
+    return ["nyu_depth_v2"] * (recipe.data.root is not None) + ["deixis-world"] * (recipe.data.world is not None)
 
 
 def _what(recipe: Recipe) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from deixis.backbones.features import ImageEncoder
 from deixis.backbones.stable_diffusion import read_autoencoder
-from deixis.checkpoints.folder import MANIFEST, load_folder
+from deixis.checkpoints.folder import load_folder
+from deixis.checkpoints.layout import MANIFEST
 from deixis.devices import choose_device
 from deixis.errors import InputError, ModelError
 from deixis.io import LoadedImage, printable
