@@ -54,7 +54,7 @@ def _part(value: Any, index: int, count: int) -> Any:  # noqa: ANN401 - whatever
 
 def weight(amount: Tensor, mean: Tensor) -> Tensor:
     """How much a share's mean counts: its amount by the mean amount of the shares, 1 where there is one share."""
-    return amount / mean.clamp_min(1e-12)
+    return amount.float() / mean.float().clamp_min(1e-12)
 
 
 def share_batch_norms(module: nn.Module) -> None:
@@ -74,17 +74,17 @@ def share_batch_norms(module: nn.Module) -> None:
 class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """torch's own (``SyncBatchNorm``) has no CPU form. Shares are of one size, so means of means are means."""
 
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
+    def _check_input_dim(self, input: Tensor) -> None:
         del input
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         """[B, C, ...] to the same."""
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [axis for axis in range(x.ndim) if axis != 1]
         processes = torch.distributed.get_world_size()
         moments = torch.stack([x.mean(axes), x.square().mean(axes)])  # [2, C]
