@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
 from torch import Tensor, nn
 
+from deixis.backbones.features import UNetFeatures
 from deixis.errors import CheckpointError, UsageError
 from deixis.training import boards
 from deixis.training.best import Best
@@ -22,7 +25,7 @@ from deixis.training.checkpoint import load_state, save_state
 from deixis.training.checks import check_shares
 from deixis.training.log import RunLog
 from deixis.training.loop import Schedule, train
-from deixis.training.machine import Hardware, add_lora, merge_lora
+from deixis.training.machine import Hardware, add_lora, merge_lora, prepare_blocks
 from deixis.training.recipe import read_recipe
 from deixis.training.record import write_curves, write_environment
 from deixis.training.run import _settings
@@ -336,3 +339,10 @@ def test_recipes_keep_the_settings_they_had():
     assert (schedule.shape, schedule.groups, schedule.betas, schedule.fall) == ("cosine", "matrices", (0.9, 0.99), None)
     assert Hardware(**asdict(recipe.hardware)) == Hardware()
     assert Hardware() == Hardware("no", 1, checkpointing=False, channels_last=True, compile=False)
+
+
+def test_compilation_is_asked_of_every_block_that_the_features_go_through():
+    features = UNetFeatures(stable_diffusion().unet, attention_maps=True, tokens=5)
+    prepare_blocks(features, Hardware(compile=True))
+    compiled = {type(module) for module in features.modules() if module._compiled_call_impl is not None}
+    assert compiled == {ResnetBlock2D, BasicTransformerBlock}

@@ -28,7 +28,7 @@ from deixis.training.best import Best
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.groups import Groups, parameter_groups
 from deixis.training.log import RunLog
-from deixis.training.machine import Hardware, begin, checkpointed, place, together, unets
+from deixis.training.machine import Hardware, begin, place, prepare_blocks, together, unets
 from deixis.training.schedules import Shape, rate, scaled
 from deixis.training.shares import Averaged, share_batch_norms, share_of
 
@@ -266,10 +266,7 @@ class _Stepper:
         if self.processes > 1:
             share_batch_norms(trained)
         for unet in unets(trained):
-            if hardware.checkpointing:
-                checkpointed(unet)
-            if hardware.compile:
-                unet.compile()
+            prepare_blocks(unet, hardware)
         self.trained = trained
         with together(accelerator):
             self.call: nn.Module = accelerator.prepare_model(_Call(trained, task), device_placement=False)

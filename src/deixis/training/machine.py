@@ -34,7 +34,7 @@ class Hardware:
         accumulation: turns in which a process goes through its part of the batch.
         checkpointing: compute the U-Net's activations twice instead of keeping them.
         channels_last: keep the channels of a pixel together in memory: twice as fast on CPUs.
-        compile: translate the U-Net with ``torch.compile``.
+        compile: translate the U-Net's blocks with ``torch.compile``.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -90,15 +90,18 @@ def unets(model: nn.Module) -> list[UNet2DConditionModel]:
     return [module for module in model.modules() if isinstance(module, UNet2DConditionModel)]
 
 
-def checkpointed(unet: nn.Module) -> None:
-    """Let residual and transformer blocks compute their activations again for the gradient, in place.
+def prepare_blocks(unet: nn.Module, hardware: Hardware) -> None:
+    """Checkpointing and compilation of a U-Net's residual and transformer blocks, in place.
 
-    diffusers' own switch is in the blocks around them, which :class:`deixis.backbones.features.UNetFeatures` goes
-    through layer by layer.
+    diffusers' own switches are in the modules around them, which :class:`deixis.backbones.features.UNetFeatures` goes
+    through layer by layer. Compiling one kind of block is also much quicker than compiling the whole.
     """
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D | BasicTransformerBlock):
-            module.forward = partial(_twice, module.forward)
+            if hardware.checkpointing:
+                module.forward = partial(_twice, module.forward)
+            if hardware.compile:
+                module.compile()
 
 
 def _twice(forward: Any, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - of any block
