@@ -45,6 +45,7 @@ GIVEN: dict[str, Any] = {name: OmegaConf.to_container(OmegaConf.load(path)) for 
 
 TINY = [
     "threads=1",
+    "log=none",
     "vocabulary=600",
     "data.stored=[40,56]",
     "data.size=[32,48]",
@@ -144,7 +145,7 @@ def of(system: str) -> str:
 def rows(out: Path) -> list[dict[str, float]]:
     """The log without what a clock says."""
     found = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "waiting")} for row in found]
 
 
 def weights(out: Path) -> dict[str, bytes]:
@@ -184,7 +185,9 @@ def test_the_loss_falls(chain):
 def test_the_run_folder_is_complete(chain, name):
     out = chain.runs / name
     words = {"tokenizer"} if GIVEN[name]["system"] != "autoencoder" else set()
-    assert {path.name for path in out.iterdir()} == {"recipe.yaml", "log.jsonl", "state.pt", "weights"} | words
+    left = {"recipe.yaml", "log.jsonl", "state.pt", "weights", "curves.png", "environment.json"}
+    left |= {"tensorboard"} if name == UNTRAINED else set()
+    assert {path.name for path in out.iterdir()} == left | words
     assert read_recipe(out / "recipe.yaml", []) == chain.recipe(name)
 
 
@@ -366,6 +369,57 @@ def test_killed_runs_end_with_the_same_bits(chain, tmp_path):
         assert killed.keys() == undisturbed.keys()
         assert [file for file in killed if killed[file] != undisturbed[file]] == [], name
         assert not list(out.glob(".*partial"))
+
+
+# ------------------------------------------------------------------------------------- processes, updates, the best
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+def test_two_processes_train_what_one_does(chain, tmp_path):
+    """At the first step to rounding; from the second on Adam divides rounding by rounding in some places."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    words = f"init={chain.runs / of('contrast') / 'weights'}"
+    settings = [words, "optimisation.steps=1", "optimisation.warmup=0", "log=none"]
+    run(chain.recipe(UNTRAINED, alone, *settings), lambda row: None)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.unit.crew", "2", "train", str(RECIPES[UNTRAINED])),
+            *chain.overrides(UNTRAINED, together, *settings, "hardware.accumulation=1"),
+        ],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [0, 0], done.stderr
+    assert done.stderr.count("reading the data") == 1  # the first of them speaks
+    assert done.stderr.count(str(together / "weights")) == 1
+    assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()}
+    assert json.loads((together / "environment.json").read_text())["processes"] == 2
+    one, two = (torch.load(out / "state.pt", weights_only=True)["optimiser"]["state"] for out in (alone, together))
+    assert one.keys() == two.keys()
+    largest = max(float(state["exp_avg"].abs().max()) for state in one.values())
+    for number, state in one.items():  # a tenth of the gradient
+        torch.testing.assert_close(two[number]["exp_avg"], state["exp_avg"], rtol=0, atol=1e-5 * largest)
+    assert deixis.load(together / "weights").name
+
+
+def test_low_rank_updates_and_the_best_weights_are_left_as_plain_ones(chain, tmp_path):
+    out = tmp_path / "run"
+    settings = ("lora=2", "best=val_nyuv2_abs_rel min", "optimisation.eval_every=1", "optimisation.lr=1e-2")
+    run(chain.short(out, *settings), lambda row: None)
+    values = [row["val_nyuv2_abs_rel"] for row in rows(out) if "val_nyuv2_abs_rel" in row]
+    assert torch.load(out / "best.pt", weights_only=True)["value"] == min(values)
+    plain = safetensors.torch.load_file(
+        chain.runs / UNTRAINED / "weights" / "unet" / "diffusion_pytorch_model.safetensors"
+    )
+    for folder in ("weights", "weights-best"):
+        deixis.load(out / folder)
+        found = safetensors.torch.load_file(out / folder / "unet" / "diffusion_pytorch_model.safetensors")
+        assert found.keys() == plain.keys()
+    with pytest.raises(UsageError, match="was begun with lora 2, not 0"):
+        run(chain.short(out), lambda row: None)
 
 
 # --------------------------------------------------------------------------------------- what pre-training is worth

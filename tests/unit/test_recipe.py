@@ -70,7 +70,6 @@ def test_overrides_win_over_the_file():
         ("optimisation.step=3", "optimisation.step", "did you mean optimisation.steps?"),
         ("optimization.steps=3", "optimization", "did you mean optimisation?"),
         ("teacher.wieght=0", "teacher.wieght", "did you mean teacher.weight?"),
-        ("colour=0.5", "colour", "known are system, config"),
         ("config.token=3", "config.token", "did you mean config.tokens?"),
         ("data.wrold=x", "data.wrold", "did you mean data.world?"),
         ("bf16=true", "bf16", "known are system, config"),

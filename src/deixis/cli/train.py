@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -43,12 +44,13 @@ def train(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    shown = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), disable=sys.stderr.closed)
+    silent = sys.stderr.closed or os.environ.get("RANK", "0") != "0"  # of several processes the first speaks
+    shown = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), disable=silent)
     with shown:
         bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"))
 
         def tell(line: str) -> None:
-            if not sys.stderr.closed:
+            if not silent:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         def log(values: dict[str, float]) -> None:
@@ -59,5 +61,6 @@ def train(
                 tell("  ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
         weights = run(settings, log, tell)
-    put(field(weights))
+    if os.environ.get("RANK", "0") == "0":
+        put(field(weights))
     return OK

@@ -185,8 +185,8 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, sources: Sequence[Sc
         f"* **Text**: {_text(recipe)}",
         *_held_out(sources),
         f"* **Training**: {opt.steps} steps of {opt.batch_size} at {width} x {height}{window}, {seconds / 60:.0f}"
-        f" minutes on {threads if recipe.device == 'cpu' else recipe.device}. The weights are a moving average over"
-        f" the steps.{aside}",
+        f" minutes on {threads if recipe.device == 'cpu' else recipe.device}."
+        f"{' The weights are a moving average over the steps.' if opt.ema else ''}{aside}",
         f"* **One run, seed {opt.seed}**: the intervals below say how much depends on which frames were held out, not"
         " how another seed would have come out.",
         f"* **Licence**: {licence}.",

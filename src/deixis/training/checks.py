@@ -17,6 +17,10 @@ from transformers import CLIPTextConfig
 from deixis.conditioning.text import Padding
 from deixis.errors import UsageError
 from deixis.registry import RELATIVE, SYSTEMS
+from deixis.training.best import ORDERS
+from deixis.training.boards import BOARDS
+from deixis.training.groups import Groups
+from deixis.training.schedules import Shape
 from deixis.training.tokenizer import SMALLEST
 
 if TYPE_CHECKING:
@@ -90,6 +94,10 @@ def _check_numbers(recipe: Recipe) -> None:
         ("optimisation.final", opt.final, 0, 1),
         ("optimisation.weight_decay", opt.weight_decay, 0, math.inf),
         ("optimisation.ema", opt.ema, 0, 1),
+        ("optimisation.lr_batch", 1 if opt.lr_batch is None else opt.lr_batch, 1, math.inf),
+        ("optimisation.fall", opt.steps if opt.fall is None else opt.fall, opt.warmup + 1, math.inf),
+        ("hardware.accumulation", recipe.hardware.accumulation, 1, math.inf),
+        ("lora", recipe.lora, 0, math.inf),
         ("optimisation.seed", opt.seed, 0, 2**31),
         ("optimisation.save_every", opt.save_every, 1, math.inf),
         ("optimisation.eval_every", opt.eval_every, 1, math.inf),
@@ -102,9 +110,11 @@ def _check_numbers(recipe: Recipe) -> None:
         if not low <= value <= high or math.isinf(value):  # NaN fails the first
             limits = f"{low} or more" if math.isinf(high) else f"{low} to {high}"
             _refuse(key, value, f"choose {limits}")
-    for key, value in (("optimisation.lr", opt.lr), ("optimisation.clip", opt.clip)):
+    for key, value in (("optimisation.lr", opt.lr), ("optimisation.clip", 1.0 if opt.clip is None else opt.clip)):
         if not 0 < value < math.inf:
             _refuse(key, value, "choose a number above 0")
+    _check_names(recipe)
+    _check_batch(recipe)
     # Lists of any length in a YAML file, whatever their annotation says.
     size: Sequence[int] = recipe.data.size
     stored: Sequence[int] = recipe.data.stored
@@ -123,6 +133,66 @@ def _check_numbers(recipe: Recipe) -> None:
             _refuse(key, list(shares), f"give {count} shares of at least 0, not all 0, for example {example}")
     if bins is not None and (len(bins) != 2 or not 0 < bins[0] < bins[1] < math.inf):
         _refuse("bins", list(bins), "give the nearest and the farthest depth in metres, for example [0.7,9]")
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Words that choose among a few."""
+    opt = recipe.optimisation
+    for key, value, known in (
+        ("optimisation.shape", opt.shape, get_args(Shape)),
+        ("optimisation.groups", opt.groups, get_args(Groups)),
+        ("hardware.precision", recipe.hardware.precision, ("no", "bf16", "fp16")),
+        ("log", recipe.log, BOARDS),
+    ):
+        if value not in known:
+            _refuse(key, value, f"choose {', '.join(known[:-1])} or {known[-1]}")
+    if opt.shape == "exponential" and not opt.final > 0:
+        _refuse("optimisation.final", opt.final, "choose a share above 0: an exponential never comes to 0")
+    betas: Sequence[float] = opt.betas  # of any length in a YAML file
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        _refuse("optimisation.betas", list(betas), "give two of at least 0 and below 1, for example [0.9,0.999]")
+    if opt.groups == "published" and recipe.system in STAGES:
+        _refuse("optimisation.groups", opt.groups, f"choose matrices: nobody has published {recipe.system}")
+    if recipe.hardware.precision == "fp16" and recipe.device == "cpu":
+        _refuse("hardware.precision", "fp16", "choose bf16 or no: CPUs compute in no other format")
+    if recipe.lora and (recipe.system in STAGES or recipe.init is None):
+        _refuse("lora", recipe.lora, "give init=DIR to a depth or referring system: updates need weights to update")
+    if recipe.best is not None and (len(recipe.best.split()) != 2 or recipe.best.split()[1] not in ORDERS):
+        _refuse("best", recipe.best, "give a metric and min or max, for example best='val_nyuv2_abs_rel min'")
+
+
+def _check_batch(recipe: Recipe) -> None:
+    """A learning rate is for a batch of one size."""
+    opt = recipe.optimisation
+    if opt.lr_batch is not None and opt.lr_batch != opt.batch_size:
+        raise UsageError(
+            "optimisation.batch_size",
+            f"is {opt.batch_size}, and optimisation.lr {opt.lr:g} is for batches of {opt.lr_batch}",
+            f"add optimisation.lr_batch={opt.batch_size} with a learning rate for it; in proportion that would be "
+            f"optimisation.lr={opt.lr * opt.batch_size / opt.lr_batch:.3g}",
+        )
+    check_shares(recipe, 1)
+
+
+def check_shares(recipe: Recipe, processes: int) -> None:
+    """Whether processes and turns can divide the batch among them.
+
+    Raises:
+        UsageError: naming batch, processes and turns.
+    """
+    size, turns = recipe.optimisation.batch_size, recipe.hardware.accumulation
+    if size % (processes * turns):
+        raise UsageError(
+            "optimisation.batch_size",
+            f"is {size}, which {processes} processes in {turns} turns each (hardware.accumulation) cannot share",
+            f"choose a multiple of {processes * turns}",
+        )
+    if recipe.system == "contrast" and processes * turns > 1:
+        raise UsageError(
+            "contrast",
+            f"compares all of a batch with each other, and {processes} processes in {turns} turns would not",
+            "train it in one process with hardware.accumulation=1",
+        )
 
 
 def _check_crop(recipe: Recipe) -> None:

@@ -20,7 +20,8 @@ from deixis.data.world import LEVELS
 from deixis.protocols.depth import depth_metrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
-from deixis.training.losses import silog_loss
+from deixis.training.losses import silog, silog_moments
+from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
 
 # Captions with distances in metres would give the answer away.
@@ -84,12 +85,16 @@ class DepthTask:
         self._fixed: tuple[Tensor, Tensor] | None = None
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
-        """``image`` [B, 3, H, W] in [0, 1], ``depth`` [B, 1, H, W] [m], ``ids`` [B, T], ``place``, ``kind`` [B]."""
+        """``image`` [B, 3, H, W] in [0, 1], ``depth`` [B, 1, H, W] [m], ``ids`` [B, T], ``place``, ``kind`` [B].
+
+        ``known`` is the number of pixels with depth.
+        """
         n = self.batch_size
         rows = self.sampler(n, generator)
         warp = draw_warp(self.augmentation, n, self.size, generator, self.train.size)
         image = warp.image(self.train.images[rows].float() / 255)
         depth = warp.depth(self.train.depths[rows].float())
+        depth = torch.where(depth <= self.max_depth, depth, 0.0)
         kind = torch.multinomial(
             torch.tensor(self.text_shares, dtype=torch.float), n, replacement=True, generator=generator
         )
@@ -98,7 +103,8 @@ class DepthTask:
         told = torch.where(warp.flipped[:, None], self.flipped_ids[rows, level, which], self.ids[rows, level, which])
         return {
             "image": jitter_colour(image, self.augmentation, generator),
-            "depth": torch.where(depth <= self.max_depth, depth, 0.0),
+            "depth": depth,
+            "known": (depth > 0).sum(),
             "ids": torch.where((kind == 0)[:, None], told.long(), self.empty),
             "place": self.place[rows],
             "kind": kind,
@@ -134,15 +140,27 @@ class DepthTask:
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """SiLog, as in EVP; NaN where the network has come to no number."""
+        return self.of_averages(self.averages(model, batch))
+
+    def averages(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """SiLog's moments over the pixels with depth, and the teacher's loss where there is one, [2] or [3]."""
         text = self.text(model, batch)
         with recorded(unet(model)) as features:
             depth = model(batch["image"], text)
         if not torch.isfinite(depth).all():
-            return depth.float().sum() * math.nan
-        loss = silog_loss(depth.float().clamp_min(1e-3), batch["depth"], self.lambd)
+            return (depth.float().sum() * math.nan).expand(3 if self.distill else 2)
+        moments = silog_moments(depth.float().clamp_min(1e-3), batch["depth"])
+        moments = moments * weight((batch["depth"] > 0).sum(), batch["known"])
         if self.distill:
-            loss = loss + self.distill * self.auxiliary(batch["image"], features[0])
-        return loss
+            return torch.cat([moments, self.auxiliary(batch["image"], features[0])[None]])
+        return moments
+
+    def of_averages(self, averages: Tensor) -> Tensor:
+        """The loss they come to."""
+        if not torch.isfinite(averages).all():
+            return averages.sum() * math.nan
+        loss = silog(averages[:2], self.lambd)
+        return loss + self.distill * averages[2] if self.distill else loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Depth metrics on the validation frames of each source, without text, as in :func:`evaluate_depth`."""

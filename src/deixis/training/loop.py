@@ -4,6 +4,9 @@ Batches, augmentation and text dropout of step ``k`` are drawn from a generator 
 checkpoint holds the rest. So a run that is killed at any moment and started again ends with the very same weights,
 bit for bit, as one left alone: on the same machine with the same libraries, data and number of threads. Another
 number of threads adds in another order, and the last bits differ.
+
+The processes of a run all draw that one batch, and each learns from its share of it (:mod:`deixis.training.shares`):
+how many there are changes the weights by no more than that.
 """
 
 from __future__ import annotations
@@ -11,16 +14,23 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, DeixisError, UsageError
+from deixis.training.best import Best
 from deixis.training.checkpoint import load_state, save_state
+from deixis.training.groups import Groups, parameter_groups
 from deixis.training.log import RunLog
+from deixis.training.machine import Hardware, begin, place, prepare_blocks, together, unets
+from deixis.training.schedules import Shape, rate, scaled
+from deixis.training.shares import Averaged, share_batch_norms, share_of
 
 OTHER_FOLDER = "finish it with its own recipe, or choose another run folder with out=DIR"
 
@@ -37,11 +47,11 @@ class Task(Protocol):
     data: str
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw one training batch."""
+        """Draw one training batch, the same in every process."""
         ...
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Scalar loss of the batch."""
+        """Scalar loss of the batch, or of a share of it: the shares' mean is the batch's."""
         ...
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -56,15 +66,18 @@ class Schedule:
     Attributes:
         steps: optimiser steps.
         lr: peak learning rate.
-        warmup: steps of linear warm-up, the last of which has the peak; then a cosine towards ``final`` times the
-            peak, which the step after the last would reach.
-        final: learning rate after the last step as a share of the peak.
-        weight_decay: AdamW weight decay, on matrices and kernels only.
-        clip: largest gradient norm.
-        ema: decay of the averaged weights, which are evaluated and saved.
+        warmup: steps in which it rises.
+        final: where it falls to, as a share of the peak.
+        weight_decay: of AdamW; at 0 this is Adam.
+        clip: largest gradient norm; None does not clip.
+        ema: decay of the averaged weights, which are evaluated and saved; at 0 those are the last.
         seed: seed of everything random.
         save_every: steps between checkpoints.
         eval_every: steps between evaluations.
+        shape: of the rise and fall (:func:`deixis.training.schedules.rate`).
+        fall: ``exponential``: the step at which the fall ends; None for the last.
+        groups: who learns how fast and decays (:mod:`deixis.training.groups`).
+        betas: of AdamW.
     """
 
     steps: int
@@ -72,18 +85,21 @@ class Schedule:
     warmup: int
     final: float
     weight_decay: float
-    clip: float
+    clip: float | None
     ema: float
     seed: int
     save_every: int
     eval_every: int
+    shape: Shape = "cosine"
+    fall: int | None = None
+    groups: Groups = "matrices"
+    betas: tuple[float, float] = (0.9, 0.99)
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of ``step`` (from 0)."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+    def lr_at(self, step: int, scale: float = 1.0) -> float:
+        """Learning rate of ``step`` (from 0) of a group with a share of ``scale``."""
+        steps = self.fall if self.shape == "exponential" and self.fall is not None else self.steps
+        full = rate(self.shape, step, peak=self.lr, steps=steps, warmup=self.warmup, final=self.final)
+        return full * scaled(self.shape, step, scale)
 
 
 # What may change between one start of a run and the next: it does not touch the weights.
@@ -95,7 +111,17 @@ class NaNLossError(DeixisError):
 
 
 def train(
-    model: nn.Module, task: Task, schedule: Schedule, out: Path, log: RunLog, device: str | torch.device = "cpu"
+    model: nn.Module,
+    task: Task,
+    schedule: Schedule,
+    out: Path,
+    log: RunLog,
+    device: str = "cpu",
+    hardware: Hardware | None = None,
+    *,
+    system: str | None = None,
+    best: Best | None = None,
+    accelerator: Accelerator | None = None,
 ) -> nn.Module:
     """Train ``model`` in place, resuming from ``out/state.pt`` if it is there.
 
@@ -106,21 +132,32 @@ def train(
         out: folder of the run.
         log: called with the numbers of every tenth step and every evaluation.
         device: where to train.
+        hardware: how.
+        system: whose parameter groups, where they are the published ones.
+        best: keeps the best of the evaluated weights.
+        accelerator: this process among those of the run.
 
     Returns:
         the averaged model.
 
     Raises:
         NaNLossError: if loss or gradient is not finite; the weights of the last checkpoint are.
+        LostWorkerError: if another process of the run is gone.
         UsageError: if the checkpoint in ``out`` belongs to another schedule or other data.
         CheckpointError: if it is damaged or does not fit the network.
         DeixisError: if a checkpoint or the log cannot be written.
     """
+    hardware = hardware or Hardware()
+    accelerator = accelerator or begin(device, hardware.precision)
+    main, where = accelerator.is_main_process, place(accelerator, device)
+    average = model if schedule.ema == 0 else copy.deepcopy(model).requires_grad_(False)
     trained = nn.ModuleDict({"model": model, "auxiliary": task.auxiliary})
-    # Convolutions are twice as fast on CPUs with the channels last; the values do not change.
-    trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
-    optimiser = torch.optim.AdamW(_groups(trained, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.99))
-    average = copy.deepcopy(model).requires_grad_(False)
+    layout = torch.channels_last if hardware.channels_last else torch.preserve_format
+    for part in (trained, average):
+        part.to(where, memory_format=layout)  # type: ignore[call-overload]  # torch's own stub
+    groups = parameter_groups(model, task.auxiliary, schedule.weight_decay, schedule.groups, system)
+    scales = [group.pop("scale") for group in groups]
+    optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
     start, spent, running = 0, 0.0, 0.0
     path = out / "state.pt"
     if path.exists():
@@ -134,51 +171,53 @@ def train(
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             why = next(iter(str(error).splitlines()), "")[:120]
             raise CheckpointError(path, f"does not fit this network ({why})", OTHER_FOLDER) from error
-    log.rewind(start)
+        if accelerator.scaler is not None and state.get("scaler"):
+            accelerator.scaler.load_state_dict(state["scaler"])
+    if main:
+        log.rewind(start)
+    if best is not None:
+        best.begin(start)
+    stepper = _Stepper(trained, task, schedule, hardware, accelerator, where, optimiser)
 
     began = time.perf_counter() - spent
     trained.train()
+    waited, since = 0.0, time.perf_counter()
     for step in range(start, schedule.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.lr_at(step)
+        for group, scale in zip(optimiser.param_groups, scales, strict=True):
+            group["lr"] = schedule.lr_at(step, scale)
+        asked = time.perf_counter()
         # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
-        generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + step)
-        torch.manual_seed(schedule.seed * 1_000_003 + step)
-        loss = task.loss(model, _moved(task.batch(generator), device))
-        _check_finite(loss, "loss", step)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained.parameters(), schedule.clip)
-        _check_finite(norm, "gradient", step)
-        optimiser.step()
-        _average(average, model, min(schedule.ema, (step + 1) / (step + 10)))
+        batch = task.batch(torch.Generator().manual_seed(schedule.seed * 1_000_003 + step))
+        waited += time.perf_counter() - asked
+        loss, norm = stepper(batch, step)
+        if average is not model:
+            _average(average, model, min(schedule.ema, (step + 1) / (step + 10)))
 
-        running += loss.item()
+        running += loss
         done = step + 1
-        seconds = time.perf_counter() - began
+        now = time.perf_counter()
         if done % 10 == 0:
-            log(
-                {
-                    "step": done,
-                    "loss": running / 10,
-                    "lr": schedule.lr_at(step),
-                    "norm": norm.item(),
-                    "seconds": seconds,
-                }
-            )
-            running = 0.0
+            row = {"step": done, "loss": running / 10, "lr": schedule.lr_at(step), "norm": norm}
+            if main:
+                log({**row, "seconds": now - began, "waiting": waited / (now - since)})
+            running, waited, since = 0.0, 0.0, now
         # The log comes before the checkpoint: what a kill between the two leaves too much is dropped by the resume,
         # what it left out would be missing for good.
         if done % schedule.eval_every == 0 or done == schedule.steps:
-            log({"step": done, "seconds": seconds, **task.evaluate(average)})
-        if done % schedule.save_every == 0 or done == schedule.steps:
+            found = task.evaluate(average)
+            if main:
+                log({"step": done, "seconds": now - began, **found})
+            if best is not None and main:
+                best(found, average, done)
+        if main and (done % schedule.save_every == 0 or done == schedule.steps):
             save_state(
                 {
                     "trained": trained.state_dict(),
                     "average": average.state_dict(),
                     "optimiser": optimiser.state_dict(),
+                    "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
                     "step": done,
-                    "seconds": seconds,
+                    "seconds": now - began,
                     "running": running,
                     "schedule": vars(schedule),
                     "data": task.data,
@@ -188,7 +227,106 @@ def train(
     return average
 
 
-def _moved(value: Any, device: str | torch.device) -> Any:  # noqa: ANN401 - whatever a batch is made of
+class _Call(nn.Module):
+    """What a share comes to, as one call of one module: that is what accelerate distributes."""
+
+    def __init__(self, trained: nn.ModuleDict, task: Task) -> None:
+        super().__init__()
+        self.trained = trained
+        self.task = task
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """The loss of a share, or the averages it is a function of."""
+        model = self.trained["model"]
+        return self.task.averages(model, batch) if isinstance(self.task, Averaged) else self.task.loss(model, batch)
+
+
+class _Stepper:
+    """One optimiser step on a whole batch, of which this process takes its share, in turns.
+
+    Args:
+        trained: model and auxiliary parts, on their device.
+        task, schedule, hardware, accelerator: of the run.
+        where: that device.
+        optimiser: of what is trained.
+    """
+
+    def __init__(
+        self,
+        trained: nn.ModuleDict,
+        task: Task,
+        schedule: Schedule,
+        hardware: Hardware,
+        accelerator: Accelerator,
+        where: torch.device,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.task, self.schedule, self.accelerator, self.where = task, schedule, accelerator, where
+        self.turns, self.processes = hardware.accumulation, accelerator.num_processes
+        if self.processes > 1:
+            share_batch_norms(trained)
+        for unet in unets(trained):
+            prepare_blocks(unet, hardware)
+        self.trained = trained
+        with together(accelerator):
+            self.call: nn.Module = accelerator.prepare_model(_Call(trained, task), device_placement=False)
+        self.optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
+
+    def __call__(self, batch: dict[str, Any], step: int) -> tuple[float, float]:
+        """Learn from a batch; its loss, and the norm of its gradient.
+
+        Raises:
+            NaNLossError: if one of them is not finite; nothing was learned then.
+            LostWorkerError: if another process is gone.
+        """
+        accelerator, count = self.accelerator, self.turns * self.processes
+        first = accelerator.process_index * self.turns
+        shares = [share_of(batch, first + i, count) if count > 1 else batch for i in range(self.turns)]
+        with together(accelerator):
+            common = self._common(shares, first, step)
+            total = torch.zeros((), device=self.where)
+            self.optimiser.zero_grad(set_to_none=True)
+            for i, share in enumerate(shares):
+                with nullcontext() if i == self.turns - 1 else accelerator.no_sync(self.call):
+                    loss = self._loss(self._called(share, first + i, step), common)
+                    accelerator.backward(loss / self.turns)
+                total = total + loss.detach() / self.turns
+            if self.processes > 1:
+                total = cast(Tensor, accelerator.reduce(total, "mean"))
+        _check_finite(total, "loss", step)
+        largest = math.inf if self.schedule.clip is None else self.schedule.clip
+        norm = cast(Tensor, accelerator.clip_grad_norm_(self.trained.parameters(), largest))
+        if accelerator.scaler is None:  # which leaves out steps whose gradient is too large for half precision
+            _check_finite(norm, "gradient", step)
+        self.optimiser.step()
+        return total.item(), norm.item()
+
+    def _called(self, share: dict[str, Any], number: int, step: int) -> Tensor:
+        # What a network draws by itself is another in each share, and the same when a share is computed twice.
+        torch.manual_seed(self.schedule.seed * 1_000_003 + step + (number << 40))
+        return self.call(_moved(share, self.where))
+
+    def _loss(self, own: Tensor, common: Tensor | None) -> Tensor:
+        """The scalar whose gradients' mean over all shares is that of the whole batch."""
+        if not isinstance(self.task, Averaged):
+            return own
+        if self.processes > 1 and common is None:
+            common = cast(Tensor, self.accelerator.reduce(own.detach(), "mean"))
+        return self.task.of_averages(own if common is None else own + (common - own).detach())
+
+    def _common(self, shares: list[dict[str, Any]], first: int, step: int) -> Tensor | None:
+        """The whole batch's averages, where they must be known before the first of several turns."""
+        if self.turns == 1 or not isinstance(self.task, Averaged):
+            return None
+        before = [buffer.clone() for buffer in self.trained.buffers()]
+        with torch.no_grad():
+            own = torch.stack([self._called(share, first + i, step) for i, share in enumerate(shares)]).mean(dim=0)
+            for buffer, value in zip(self.trained.buffers(), before, strict=True):
+                buffer.copy_(value)  # a batch norm counts each share once
+        return cast(Tensor, self.accelerator.reduce(own, "mean")) if self.processes > 1 else own
+
+
+def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - whatever a batch is made of
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, dict):
@@ -201,9 +339,11 @@ def _check_same(state: dict[str, Any], schedule: Schedule, data: str, path: Path
     stored = state.get("schedule")
     if not isinstance(stored, dict):
         raise CheckpointError(path, "is no training state", "delete it to start the run anew")
+    # Older states do not know the newer fields, and were written as if those had their defaults.
+    before = {field.name: field.default for field in fields(Schedule)} | stored
     for name, value in vars(schedule).items():
-        if name not in FREE and stored.get(name) != value:
-            raise UsageError(path, f"was written with {name} {stored.get(name)}, not {value}", OTHER_FOLDER)
+        if name not in FREE and before[name] != value:
+            raise UsageError(path, f"was written with {name} {before[name]}, not {value}", OTHER_FOLDER)
     if state.get("data", data) != data:  # states of the first runs do not say
         raise UsageError(
             path, f"was written with other training data ({state['data']}, now {data})", "bring back the same files"
@@ -217,13 +357,6 @@ def _check_finite(value: Tensor, what: str, step: int) -> None:
             f"the {what} is {value.item()}",
             "the last checkpoint is intact; begin anew with a lower optimisation.lr and another out",
         )
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases, norms and gains."""
-    decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 @torch.no_grad()

@@ -36,14 +36,22 @@ def silog_loss(pred: Tensor, target: Tensor, lambd: float = 0.5) -> Tensor:
         UsageError: if shapes differ, ``lambd`` is outside [0, 1], or a prediction at a scored pixel is not
             positive and finite (the official value is NaN or infinite there).
     """
+    if not 0 <= lambd <= 1:
+        raise UsageError("silog_loss", f"lambd is {lambd}", "use a value in [0, 1]")
+    return silog(silog_moments(pred, target), lambd)
+
+
+def silog_moments(pred: Tensor, target: Tensor) -> Tensor:
+    """What SiLog is made of: the means of ``g^2`` and of ``g``, [2]; zeros where no pixel has a target.
+
+    Arguments and errors as :func:`silog_loss`.
+    """
     if pred.shape != target.shape:
         raise UsageError(
             "silog_loss",
             f"pred has shape {list(pred.shape)} and target {list(target.shape)}",
             "pass maps of one shape",
         )
-    if not 0 <= lambd <= 1:
-        raise UsageError("silog_loss", f"lambd is {lambd}", "use a value in [0, 1]")
     valid = target > 0
     log_pred = pred[valid].float().log()
     undefined = int((~torch.isfinite(log_pred)).sum())
@@ -54,9 +62,14 @@ def silog_loss(pred: Tensor, target: Tensor, lambd: float = 0.5) -> Tensor:
             "end the network in a positive output, or lower the learning rate if it diverged",
         )
     if not len(log_pred):
-        return log_pred.sum()
+        return log_pred.sum().expand(2)
     error = target[valid].float().log() - log_pred
-    square = error.square().mean() - lambd * error.mean().square()
+    return torch.stack([error.square().mean(), error.mean()])
+
+
+def silog(moments: Tensor, lambd: float) -> Tensor:
+    """SiLog of its moments [2]; see :func:`silog_loss`."""
+    square = moments[0] - lambd * moments[1].square()
     # The root must not even be evaluated at 0: an infinite derivative times 0 is NaN.
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
@@ -91,3 +104,9 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
         )
     weight = torch.tensor(MASK_CLASS_WEIGHTS, dtype=logits.dtype, device=logits.device)
     return F.cross_entropy(logits, target.long(), weight=weight)
+
+
+def mask_weight(target: Tensor) -> Tensor:
+    """The sum of the pixels' weights that :func:`mask_loss` divides by; ``target`` bool [B, H, W]."""
+    objects = target.sum().float()
+    return MASK_CLASS_WEIGHTS[0] * (target.numel() - objects) + MASK_CLASS_WEIGHTS[1] * objects

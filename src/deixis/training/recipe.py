@@ -47,19 +47,40 @@ class Teacher:
 
 @dataclass
 class Optimisation:
-    """See :class:`deixis.training.loop.Schedule`."""
+    """See :class:`deixis.training.loop.Schedule`.
+
+    Attributes:
+        batch_size: of a whole step, whatever the number of processes and turns.
+        lr_batch: batch size that ``lr`` is for; another ``batch_size`` is refused until it is given anew.
+    """
 
     steps: int = MISSING
     batch_size: int = MISSING
     lr: float = MISSING
+    lr_batch: int | None = None
     warmup: int = MISSING
+    shape: str = "cosine"
+    fall: int | None = None
+    groups: str = "matrices"
+    betas: tuple[float, float] = (0.9, 0.99)
     final: float = 0.02
     weight_decay: float = 0.05
-    clip: float = 1.0
+    clip: float | None = 1.0
     ema: float = 0.998
     seed: int = 0
     save_every: int = 100
     eval_every: int = 250
+
+
+@dataclass
+class Hardware:
+    """See :class:`deixis.training.machine.Hardware`."""
+
+    precision: str = "no"
+    accumulation: int = 1
+    checkpointing: bool = False
+    channels_last: bool = True
+    compile: bool = False
 
 
 @dataclass
@@ -101,6 +122,10 @@ class Recipe:
         semantic: weight of the label maps' loss of referring (:mod:`deixis.training.semantics`).
         dice: weight of the Dice loss of referring.
         lambd: of the SiLog loss of depth.
+        lora: rank of the U-Net's low-rank updates; 0 trains all of its weights.
+        best: metric of the evaluation and ``min`` or ``max``, for example ``val_nyuv2_abs_rel min``: those weights
+            are left as well, in ``weights-best``.
+        log: ``tensorboard``, ``wandb`` or ``none``, beside ``log.jsonl``.
         threads: CPU threads.
         device: where to train: ``cpu``, ``cuda`` …
         out: folder of the run.
@@ -125,17 +150,27 @@ class Recipe:
     semantic: float = 0.0
     dice: float = 0.0
     lambd: float = 0.5
+    lora: int = 0
+    best: str | None = None
+    log: str = "tensorboard"
     threads: int = 2
     device: str = "cpu"
     out: str = MISSING
     data: Data = field(default_factory=Data)
     teacher: Teacher = field(default_factory=Teacher)
     optimisation: Optimisation = field(default_factory=Optimisation)
+    hardware: Hardware = field(default_factory=Hardware)
     augment: Augment = field(default_factory=Augment)
 
 
 # Keys that hold keys of their own. Those of ``config`` and ``backbone`` are known by what they configure.
-SECTIONS = {"data": Data, "teacher": Teacher, "optimisation": Optimisation, "augment": Augment}
+SECTIONS = {
+    "data": Data,
+    "teacher": Teacher,
+    "optimisation": Optimisation,
+    "hardware": Hardware,
+    "augment": Augment,
+}
 
 # What may differ between two starts of one run: where things lie, how often it is looked at, and who computes.
 FREE = frozenset(
@@ -146,8 +181,15 @@ FREE = frozenset(
         "init",
         "device",
         "threads",
+        "best",
+        "log",
+        "optimisation.lr_batch",
         "optimisation.save_every",
         "optimisation.eval_every",
+        "hardware.accumulation",
+        "hardware.checkpointing",
+        "hardware.channels_last",
+        "hardware.compile",
     }
 )
 

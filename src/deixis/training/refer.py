@@ -19,7 +19,9 @@ from deixis.errors import InputError, UsageError
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
-from deixis.training.losses import mask_loss
+from deixis.training.losses import mask_loss, mask_weight
+from deixis.training.semantics import coarse
+from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Store, resized
 from deixis.world.words import flip, plural
 
@@ -125,7 +127,10 @@ class ReferTask:
         self.data = f"{self.train.fingerprint}, {sum(len(kind) for pool in self.pools for kind in pool)} expressions"
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
-        """``image`` [B, 3, H, W] in [0, 1], ``labels`` [B, 1, H, W], ``mask`` [B * E, H, W], ``ids`` [B * E, T]."""
+        """``image`` [B, 3, H, W] in [0, 1], ``labels`` [B, 1, H, W], ``mask`` [B * E, H, W], ``ids`` [B * E, T].
+
+        With them how much of it there is: the pixels' ``weights``, ``objects``, and cells that are ``labelled``.
+        """
         n, each = self.batch_size, self.expressions
         warp = draw_warp(self.augmentation, n, self.size, generator)
         sources = torch.multinomial(self.source_shares, n, replacement=True, generator=generator).tolist()
@@ -146,23 +151,30 @@ class ReferTask:
         image = warp.image(self.train.images[rows].float() / 255)
         labels = torch.where(self.photo[rows].view(-1, 1, 1), self.train.ids[rows], 0)  # the world's are no classes
         mask = warp.labels(torch.stack(masks).view(n, each, *self.train.size).float())
+        wanted, labelled = mask.flatten(0, 1) > 0.5, warp.labels(labels[:, None].float())
         return {
             "image": jitter_colour(image, self.augmentation, generator),
-            "mask": mask.flatten(0, 1) > 0.5,
-            "labels": warp.labels(labels[:, None].float()),
+            "mask": wanted,
+            "labels": labelled,
             "ids": tokenize(self.tokenizer, told, self.tokens),
+            "weights": mask_weight(wanted),
+            "objects": _objects(wanted).sum(),
+            "labelled": (coarse(labelled) > 0).sum(),
         }
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
         with recorded(unet(model)) as features:
             logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
-        loss = mask_loss(logits, batch["mask"]) + self.dice * _dice(logits, batch["mask"])
+        mask = batch["mask"]
+        loss = mask_loss(logits, mask) * weight(mask_weight(mask), batch["weights"])
+        loss = loss + self.dice * (_dice(logits, mask) * weight(_objects(mask).sum(), batch["objects"]))
         of_pictures = [level[:: self.expressions] for level in features[0]]
         if self.distill:
             loss = loss + self.distill * self.teacher(batch["image"], of_pictures)
         if self.semantics is not None:
-            loss = loss + self.semantic * self.semantics(of_pictures[0], batch["labels"])
+            share = weight((coarse(batch["labels"]) > 0).sum(), batch["labelled"])
+            loss = loss + self.semantic * (self.semantics(of_pictures[0], batch["labels"]) * share)
         return loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -274,9 +286,14 @@ def mask_probability(
     return margin[:, 0].sigmoid()
 
 
+def _objects(target: Tensor) -> Tensor:
+    """Which masks [N, H, W] have an object, bool [N]."""
+    return target.flatten(1).any(dim=1)
+
+
 def _dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - soft Dice, averaged over the samples that have an object."""
-    present = target.flatten(1).any(dim=1)
+    present = _objects(target)
     if not present.any():
         return logits.sum() * 0.0
     p = logits.softmax(dim=1)[present, 1].flatten(1)

@@ -41,6 +41,7 @@ from deixis.training.objectives import (
     marigold_objective,
     multi_resolution_noise,
 )
+from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
 from deixis.training.text_to_image import SCHEDULER
 
@@ -111,7 +112,8 @@ class RelativeTask:
         """``image`` [B, 3, H, W] in [-1, 1], ``values``, ``depth``, ``valid`` [B, 1, H, W], ``ids`` [B, T], noise.
 
         ``values`` are what the system's network should give, in [-1, 1]; ``noise`` [B, 4, h, w] and ``timesteps``
-        [B] are Marigold's, or Lotus-G's for both halves of its batch.
+        [B] are Marigold's; Lotus-G has noise for both of its tasks [B, 2, 4, h, w]. ``known`` is how much of the depth
+        is known, as :meth:`_known` counts.
         """
         n = self.batch_size
         rows = self.sampler(n, generator)
@@ -124,11 +126,13 @@ class RelativeTask:
         told = torch.where(warp.flipped[:, None], self.flipped_ids[rows, level, which], self.ids[rows, level, which])
         said = torch.rand(n, generator=generator) < self.text_rate
         timesteps = torch.randint(len(self.alphas_cumprod), (n,), generator=generator)
+        valid = torch.stack([target.valid for target in targets])
         return {
             "image": image * 2 - 1,
             "values": torch.stack([far_where_invalid(target) for target in targets]),
             "depth": torch.stack([target.depth for target in targets]),
-            "valid": torch.stack([target.valid for target in targets]),
+            "valid": valid,
+            "known": self._known(valid).sum(),
             "ids": torch.where(said[:, None], told.long(), self.empty),
             "noise": self._noise(n, timesteps, generator),
             "timesteps": timesteps,
@@ -147,7 +151,13 @@ class RelativeTask:
         if self.system == "marigold":
             strength = annealed_strength(timesteps, length=len(self.alphas_cumprod))
             return multi_resolution_noise((n, 4, height, width), strength, source=TorchNoise(generator))
-        return torch.randn((2 * n if self.system == "lotus-g" else n, 4, height, width), generator=generator)
+        if self.system == "lotus-g":  # a picture's two together, so that a batch can be divided
+            return torch.randn((2, n, 4, height, width), generator=generator).transpose(0, 1)
+        return torch.randn((n, 4, height, width), generator=generator)
+
+    def _known(self, valid: Tensor) -> Tensor:
+        """What the loss is a mean over: pixels of E2E-FT's decoded map, latent cells of the others."""
+        return valid if self.system == "e2e-ft" else latent_mask(valid)
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The system's own objective."""
@@ -162,17 +172,20 @@ class RelativeTask:
         unet = model_.unet if self.padding == "max_length" else Heard(model_.unet, self._heard(ids))
         unet = cast(UNet2DConditionModel, unet)
         alphas = self.alphas_cumprod.to(picture.device)
+        share = weight(self._known(batch["valid"]).sum(), batch["known"])
         if self.system == "e2e-ft":
-            return e2e_ft_objective(unet, vae, picture, text, batch["depth"], batch["valid"], alphas).loss
+            loss = e2e_ft_objective(unet, vae, picture, text, batch["depth"], batch["valid"], alphas).loss
+            return loss * share
         with torch.no_grad():
             target = encode(vae, batch["values"].expand(-1, 3, -1, -1))
         mask = latent_mask(batch["valid"])
         if self.system == "marigold":
             noise, timesteps = batch["noise"], batch["timesteps"]
-            return marigold_objective(unet, picture, target, text, noise, timesteps, alphas, mask).loss
+            return marigold_objective(unet, picture, target, text, noise, timesteps, alphas, mask).loss * share
         both, targets = torch.cat([picture, picture]), torch.cat([target, picture])
-        noise = batch["noise"] if self.system == "lotus-g" else None
-        return lotus_objective(unet, both, targets, text, noise, alphas, mask).loss
+        noise = batch["noise"].transpose(0, 1).flatten(0, 1) if self.system == "lotus-g" else None
+        parts = lotus_objective(unet, both, targets, text, noise, alphas, mask).parts
+        return parts["annotation"] * share + parts["reconstruction"]
 
     def _lengths(self, ids: Tensor) -> Tensor:
         """Tokens of each text with its start and its end [B]."""

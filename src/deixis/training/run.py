@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pydoc_data.topics
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,16 +48,20 @@ from deixis.registry import MINI_LICENCE, RELATIVE, SYSTEMS
 from deixis.training import relative
 from deixis.training.augment import Augmentation
 from deixis.training.autoencoder import Autoencoder, AutoencoderTask, start_as_pooling
+from deixis.training.best import Best
+from deixis.training.boards import open_board
 from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
-from deixis.training.checks import STAGES
+from deixis.training.checks import STAGES, check_shares
 from deixis.training.contrast import ContrastTask, TextSide
 from deixis.training.depth import DepthTask
 from deixis.training.distill import Distillation
 from deixis.training.log import Log, RunLog
 from deixis.training.loop import Schedule, Task, train
+from deixis.training.machine import Hardware, add_lora, begin, merge_lora, place, unets
 from deixis.training.objectives import System
 from deixis.training.recipe import Recipe, difference
+from deixis.training.record import write_curves, write_environment
 from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
 from deixis.training.store import Store, load_store
@@ -65,6 +71,10 @@ from deixis.world import words
 
 PIPELINE = "model_index.json"
 INIT_REMEDY = "train what the recipe starts from first, or pass init=DIR"
+# Trains a network; gives the averaged one.
+Learn = Callable[[nn.Module, Task], nn.Module]
+# Writes a trained network as a folder; it may take it apart.
+Save = Callable[[Any, Path], None]
 # Latent values the autoencoder's scale is measured on.
 SCALE_PICTURES = 400
 
@@ -72,8 +82,10 @@ SCALE_PICTURES = 400
 def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
     """Train, resuming what is there, and write ``out/weights`` with their card; returns that folder.
 
-    A run folder holds ``recipe.yaml``, ``tokenizer/``, ``log.jsonl``, ``state.pt`` (the last checkpoint) and at the
-    end ``weights/``. Each is there whole or not at all, so the same call goes on from wherever it was interrupted.
+    A run folder holds ``recipe.yaml``, ``tokenizer/``, ``log.jsonl``, ``state.pt`` (the last checkpoint),
+    ``tensorboard/``, and at the end ``weights/``, ``weights-best/`` where the recipe says what is best,
+    ``curves.png`` and ``environment.json``. Each is there whole or not at all, so the same call goes on from wherever
+    it was interrupted.
 
     Args:
         recipe: what to train.
@@ -84,7 +96,7 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
         DeixisError: one line for anything wrong with recipe, data or run folder.
     """
     weights = fit(recipe, log, say)
-    if not (weights / CARD).is_file():
+    if os.environ.get("RANK", "0") == "0" and not (weights / CARD).is_file():
         say("writing the card: numbers on held-out frames, a few minutes")
         write_card(recipe, weights, load_state(Path(recipe.out) / "state.pt")["seconds"])
     return weights
@@ -95,21 +107,58 @@ def fit(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     out = Path(recipe.out)
     weights = out / "weights"
     _check_device(recipe.device)
+    hardware = Hardware(**asdict(recipe.hardware))
+    accelerator = begin(recipe.device, hardware.precision)
+    check_shares(recipe, accelerator.num_processes)
     torch.set_num_threads(recipe.threads)
     done = weights / (PIPELINE if recipe.system in (*STAGES, *RELATIVE) else MANIFEST)
     trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()
-    _claim(recipe, out, begun=begun)
+    history = RunLog(out / "log.jsonl", log, partial(open_board, recipe.log, out, say=say))
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            _claim(recipe, out, begun=begun)
     if not trained:
         say("reading the data")
         stores = load_store(recipe.data, "train"), load_store(recipe.data, "val")
-        history = RunLog(out / "log.jsonl", log)
-        if recipe.system in STAGES:
-            _pretrain(recipe, out, weights, stores, history, begun=begun)
-        elif recipe.system in RELATIVE:
-            _finetune_relative(recipe, out, weights, stores, history, begun=begun)
-        else:
-            _finetune(recipe, out, weights, stores, history, begun=begun)
+        best = None if recipe.best is None else Best(recipe.best, out / "best.pt")
+
+        def learn(model: nn.Module, task: Task) -> nn.Module:
+            return train(
+                model,
+                task,
+                _settings(recipe),
+                out,
+                history,
+                recipe.device,
+                hardware,
+                system=recipe.system,
+                best=best,
+                accelerator=accelerator,
+            )
+
+        finish = _pretrain if recipe.system in STAGES else _finetune
+        if recipe.system in RELATIVE:
+            finish = _finetune_relative
+        with accelerator.main_process_first():
+            begun = begun or not accelerator.is_main_process
+            tokenizer = None
+            if recipe.system != "autoencoder":
+                tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
+        model, save = finish(recipe, out, stores, tokenizer, learn)
+        if accelerator.is_main_process:
+            if best is not None and best.path.is_file() and not (out / "weights-best").is_dir():
+                chosen = copy.deepcopy(model)
+                chosen.load_state_dict(load_state(best.path)["average"])
+                save(chosen, out / "weights-best")
+            save(model, weights)
+    if accelerator.is_main_process:
+        if not (out / "environment.json").is_file():
+            where = place(accelerator, recipe.device)
+            write_environment(out / "environment.json", where, accelerator.num_processes, hardware.precision)
+        if not (out / "curves.png").is_file():
+            write_curves(history.rows(), out / "curves.png")
+    accelerator.wait_for_everyone()
     return weights
 
 
@@ -137,7 +186,7 @@ def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
             )
     else:
         check_free(out / "weights")
-    for left in out.glob(".weights.*.partial"):  # of a run that was killed while it wrote them
+    for left in out.glob(".weights*.partial"):  # of a run that was killed while it wrote them
         shutil.rmtree(left, ignore_errors=True)
     write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
 
@@ -220,16 +269,15 @@ def _wanted(parts: dict[str, nn.Module], names: tuple[str, ...], recipe: Recipe)
 
 
 def _settings(recipe: Recipe) -> Schedule:
-    return Schedule(**{k: v for k, v in asdict(recipe.optimisation).items() if k != "batch_size"})
+    given = asdict(recipe.optimisation)
+    del given["batch_size"], given["lr_batch"]
+    return Schedule(**given | {"betas": tuple(given["betas"])})
 
 
 def _pretrain(
-    recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
-) -> None:
+    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+) -> tuple[nn.Module, Save]:
     """A stage of pre-training; its folder holds the parts it started from and the one it adds."""
-    tokenizer = None
-    if recipe.system != "autoencoder":
-        tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
     parts = network_parts(recipe, tokenizer)
     common: dict[str, Any] = {
         "train": stores[0],
@@ -273,16 +321,19 @@ def _pretrain(
                 channels=unet.config.block_out_channels,
                 **common,
             )
-    trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
-    if recipe.system == "autoencoder":
-        parts["vae"] = trained.vae.cpu()
-        size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
-        _set_scale(cast(AutoencoderKL, parts["vae"]), stores[0], size)
-    else:
-        parts["text_encoder"] = trained.text_tower.clip.cpu()
-        if recipe.system == "text-to-image":
-            parts["unet"] = trained.unet.cpu()
-    save_backbone(weights, parts, out / "tokenizer" if tokenizer is not None else None)
+
+    def save(trained: Any, folder: Path) -> None:  # noqa: ANN401 - of one of three classes
+        if recipe.system == "autoencoder":
+            parts["vae"] = trained.vae.cpu()
+            size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
+            _set_scale(cast(AutoencoderKL, parts["vae"]), stores[0], size)
+        else:
+            parts["text_encoder"] = trained.text_tower.clip.cpu()
+            if recipe.system == "text-to-image":
+                parts["unet"] = trained.unet.cpu()
+        save_backbone(folder, parts, out / "tokenizer" if tokenizer is not None else None)
+
+    return learn(model, task), save
 
 
 @torch.inference_mode()
@@ -460,28 +511,42 @@ def _mean_embedding(path: str, model: Any) -> Tensor:  # noqa: ANN401 - EVP dept
 
 
 def _finetune(
-    recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
-) -> None:
-    tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
+    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+) -> tuple[nn.Module, Save]:
+    """EVP or VPD; a weight folder."""
+    assert tokenizer is not None
     model, manifest = build(recipe, tokenizer)
     task = task_of(recipe, model, tokenizer, stores)
-    trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
-    trained.cpu()
-    if isinstance(task, DepthTask) and recipe.text_shares[1]:
-        # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
-        told = None if recipe.embedding is None else Embeddings(recipe.embedding).of_dataset("d")[1].provenance
-        manifest.config["stored"] = [told or "aggregate:" + "+".join(_sources(recipe))]
-        trained.register_buffer("stored_text", task.fixed_text(trained)[0].cpu())
-    state = {key: value.half() if value.is_floating_point() else value for key, value in trained.state_dict().items()}
-    # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.
-    save_folder(weights, manifest, split(state), out / "tokenizer")
+    _adapt(recipe, model)
+
+    def save(trained: nn.Module, folder: Path) -> None:
+        merge_lora(trained.cpu())
+        state = trained.state_dict()
+        if isinstance(task, DepthTask) and recipe.text_shares[1]:
+            # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
+            told = None if recipe.embedding is None else Embeddings(recipe.embedding).of_dataset("d")[1].provenance
+            manifest.config["stored"] = [told or "aggregate:" + "+".join(_sources(recipe))]
+            state["stored_text"] = task.fixed_text(trained)[0].cpu()
+        half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.
+        save_folder(folder, manifest, split(half), out / "tokenizer")
+
+    return learn(model, task), save
+
+
+def _adapt(recipe: Recipe, model: nn.Module) -> None:
+    """Low-rank updates for the U-Net, where the recipe asks for them."""
+    if recipe.lora:
+        torch.manual_seed(recipe.optimisation.seed)
+        for unet in unets(model):
+            add_lora(unet, recipe.lora)
 
 
 def _finetune_relative(
-    recipe: Recipe, out: Path, weights: Path, stores: tuple[Store, Store], log: RunLog, *, begun: bool
-) -> None:
+    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+) -> tuple[nn.Module, Save]:
     """Marigold, Lotus or E2E-FT; the folder is a diffusers pipeline."""
-    tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
+    assert tokenizer is not None
     parts = network_parts(recipe, tokenizer)
     _wanted(parts, ("vae", "unet", "text_encoder"), recipe)
     torch.manual_seed(recipe.optimisation.seed)
@@ -503,10 +568,15 @@ def _finetune_relative(
         augmentation=Augmentation(**asdict(recipe.augment)),
         alphas_cumprod=DDIMScheduler(**relative.SCHEDULES[system]).alphas_cumprod,
     )
-    trained: Any = train(model, task, _settings(recipe), out, log, recipe.device)
-    parts |= {"vae": trained.vae.cpu(), "unet": trained.unet.cpu(), "text_encoder": trained.text_tower.clip.cpu()}
-    index = relative.index_of(system, size, padding)
-    save_backbone(weights, parts, out / "tokenizer", index, relative.SCHEDULES[system])
+    _adapt(recipe, model)
+
+    def save(trained: Any, folder: Path) -> None:  # noqa: ANN401 - of one of three classes
+        merge_lora(trained.cpu())
+        written = {"vae": trained.vae, "unet": trained.unet, "text_encoder": trained.text_tower.clip}
+        index = relative.index_of(system, size, padding)
+        save_backbone(folder, written, out / "tokenizer", index, relative.SCHEDULES[system])
+
+    return learn(model, task), save
 
 
 def _sources(recipe: Recipe) -> list[str]:

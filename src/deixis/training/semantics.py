@@ -10,6 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def coarse(labels: Tensor) -> Tensor:
+    """Labels [B, 1, H, W] at the stride of U-Net level 0, int64 [B, h, w]."""
+    height, width = -(-labels.shape[-2] // 8), -(-labels.shape[-1] // 8)
+    return F.interpolate(labels, size=(height, width), mode="nearest")[:, 0].long()
+
+
 class Semantics(nn.Module):
     """A linear classifier on U-Net level 0.
 
@@ -24,8 +30,8 @@ class Semantics(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """Level [B, C, h, w] (stride 8, padded) and labels [B, 1, H, W] to the mean cross entropy."""
-        height, width = -(-labels.shape[-2] // 8), -(-labels.shape[-1] // 8)
-        target = F.interpolate(labels, size=(height, width), mode="nearest")[:, 0].long()
+        target = coarse(labels)
+        height, width = target.shape[-2:]
         logits = self.classify(features)[..., :height, :width].float()
         loss = F.cross_entropy(logits, target, ignore_index=0, reduction="sum")
         return loss / (target > 0).sum().clamp_min(1)
