@@ -24,6 +24,7 @@ from deixis.cli import (
     latent_std,
     models,
     refine,
+    reproduce,
     segment,
     train,
     world,
@@ -45,6 +46,7 @@ app.command("models", short_help="The weights there are.")(models.models)
 app.command("convert", short_help="An official checkpoint to a folder for --model.")(convert.convert)
 app.command("eval", short_help="Score a system on a dataset.")(evaluate.evaluate)
 app.command("compare", short_help="Two evaluations, pair by pair.")(evaluate.compare)
+app.command("reproduce", short_help="A table of the papers beside ours.")(reproduce.reproduce)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
 app.command("caption", short_help="Captions of pictures, to train with.")(caption.caption)
 app.command("embed", short_help="CLIP embeddings of captions.")(embed.embed)
