@@ -475,15 +475,14 @@ def test_the_random_start_knows_nothing_and_has_the_same_sizes(chain, tmp_path):
 
 def test_findings(chain, tmp_path, monkeypatch):
     """Marigold with and without text, two seeds; what is done is not done again."""
-    monkeypatch.setattr(findings, "SEEDS", 2)
     monkeypatch.setattr(findings, "STEPS", (1, 3))
     overrides = [one for one in chain.overrides(of("marigold")) if not one.startswith("out=")]
     overrides += ["optimisation.steps=4", "optimisation.warmup=1", "optimisation.eval_every=2"]
-    done: list[str] = []
+    extent, done = findings.Extent(seeds=2), list[str]()
 
     def again() -> Path:
         done.clear()
-        return findings.study(tmp_path, [RECIPES[of("marigold")]], overrides, workers=2, say=done.append)
+        return findings.study(tmp_path, [RECIPES[of("marigold")]], overrides, workers=2, say=done.append, extent=extent)
 
     text = again().read_text()
     assert len(done) == 2 * 2

@@ -166,7 +166,7 @@ def test_groups_are_refused_with_both_numbers():
         ("system=zoe", "known are evp-depth"),
         ("system=evp-refer", "config.max_depth: is not a switch of evp-refer"),
         ("system=contrast", "leave it out: contrast has no switches"),
-        ("config.aggregate=v", "config.aggregate: is v"),
+        ("config.text=cd", "config.aggregate: is i"),
         ("config.text=cd", "use v or vd with config.text=cd"),
         ("text_shares=[1,1,1]", "config.clip_frozen: is false; use true"),
         ("config.bins=false", "has no metric bins"),

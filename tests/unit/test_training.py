@@ -526,6 +526,7 @@ def depth_task(stores: tuple[Store, Store], tokenizer: Any, **changes: Any) -> D
         "size": (32, 32),
         "batch_size": 24,
         "descriptions": "id",
+        "pooled": False,
         "text_shares": (0.5, 0.2, 0.3),
         "augmentation": Augmentation(),
         "lambd": 0.5,
@@ -641,7 +642,7 @@ def test_texts_of_depth_are_captions_the_mean_or_nothing(stores, tokenizer):
 
 
 def test_class_descriptions_are_of_the_place(stores, tokenizer):
-    task, model = depth_task(stores, tokenizer, descriptions="cd"), Told()
+    task, model = depth_task(stores, tokenizer, descriptions="cd", pooled=True), Told()
     batch = task.batch(generator())
     text, kind = task.text(model, batch), batch["kind"]
     assert text.shape == (24, 1, 48)

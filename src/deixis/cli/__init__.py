@@ -25,6 +25,7 @@ from deixis.cli import (
     models,
     push,
     refine,
+    reproduce,
     segment,
     train,
     world,
@@ -47,6 +48,7 @@ app.command("convert", short_help="An official checkpoint to a folder for --mode
 app.command("push", short_help="A model to the model hub.")(push.push)
 app.command("eval", short_help="Score a system on a dataset.")(evaluate.evaluate)
 app.command("compare", short_help="Two evaluations, pair by pair.")(evaluate.compare)
+app.command("reproduce", short_help="A table of the papers beside ours.")(reproduce.reproduce)
 app.command("train", short_help="Train a recipe, or go on with it.")(train.train)
 app.command("caption", short_help="Captions of pictures, to train with.")(caption.caption)
 app.command("embed", short_help="CLIP embeddings of captions.")(embed.embed)

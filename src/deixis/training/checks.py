@@ -233,15 +233,15 @@ def _check_config(recipe: Recipe) -> None:
 
 
 def _check_text(recipe: Recipe, switches: Mapping[str, Any]) -> None:
-    """One vector for a description of the class, one for each token of a caption, and what is computed once stays."""
-    pooled = switches.get("aggregate", "v") in ("v", "vd")
-    if (switches.get("text", "cd") == "cd") != pooled:
-        _refuse(
-            "config.aggregate", switches["aggregate"], "use v or vd with config.text=cd, d or i with config.text=id"
-        )
+    """One vector for a description of the class, that or one a token for a caption; what is computed once stays."""
+    pooled, classes = switches.get("aggregate", "v") in ("v", "vd"), switches.get("text", "cd") == "cd"
+    if classes and not pooled:
+        _refuse("config.aggregate", switches["aggregate"], "use v or vd with config.text=cd, or config.text=id")
     if recipe.embedding is not None and (pooled or not recipe.text_shares[1]):
-        _refuse("embedding", recipe.embedding, "leave it out, or use config.text=id and a share of the mean embedding")
-    if (pooled or recipe.text_shares[1]) and not switches.get("clip_frozen", True):
+        _refuse(
+            "embedding", recipe.embedding, "leave it out, or use config.aggregate=d and a share of the mean embedding"
+        )
+    if (classes or recipe.text_shares[1]) and not switches.get("clip_frozen", True):
         why = "class descriptions and mean embeddings are computed once"
         _refuse("config.clip_frozen", "false", f"use true, or config.text=id without a share of the mean: {why}")
 

@@ -44,6 +44,7 @@ class DepthTask:
         batch_size: pictures a step.
         descriptions: ``id``: captions; ``cd``: one vector for the frame's place, from templates (VPD, and EVP's
             class descriptions). The text tower must be frozen for these and for mean embeddings.
+        pooled: one vector for a description (``v`` and ``vd`` of EVP's table 4), not one for each token.
         text_shares: how often a description of the image, the dataset's mean embedding and nothing are given.
         augmentation: how far pictures are changed.
         lambd: of the SiLog loss.
@@ -65,6 +66,7 @@ class DepthTask:
     size: tuple[int, int]
     batch_size: int
     descriptions: Literal["id", "cd"]
+    pooled: bool
     text_shares: tuple[float, float, float]
     augmentation: Augmentation
     lambd: float
@@ -111,7 +113,7 @@ class DepthTask:
         }
 
     def fixed_text(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """The mean embedding of the training captions [1, T, C] (EVP section 3.4) and one for each place [P, T, C].
+        """The mean embedding of the training captions [1, T, C] (EVP section 3.4) and one for each place [P, 1, C].
 
         The text tower is frozen: they are computed once.
         """
@@ -125,13 +127,13 @@ class DepthTask:
             else:
                 sentences = [level[0] for levels in self.train.captions for level in levels[:NON_METRIC_LEVELS]]
                 some = sentences[:: max(1, len(sentences) // AGGREGATED)]
-                self._fixed = aggregate(some, encode), torch.zeros(0)
+                self._fixed = aggregate(some, encode, pooled=self.pooled), torch.zeros(0)
         return self._fixed
 
     def text(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The text vectors of a batch [B, T, C]."""
         kind = batch["kind"].view(-1, 1, 1)
-        vectors: Tensor = text_tower(model)(batch["ids"], pooled=self.descriptions == "cd")
+        vectors: Tensor = text_tower(model)(batch["ids"], pooled=self.pooled)
         if self.descriptions == "cd":
             vectors = torch.where(kind == 0, self.fixed_text(model)[1].to(vectors.device)[batch["place"]], vectors)
         if self.text_shares[1]:
@@ -164,7 +166,7 @@ class DepthTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Depth metrics on the validation frames of each source, without text, as in :func:`evaluate_depth`."""
-        text = text_tower(model)(self.empty.to(next(model.parameters()).device), pooled=self.descriptions == "cd")
+        text = text_tower(model)(self.empty.to(next(model.parameters()).device), pooled=self.pooled)
         found: dict[str, float] = {}
         for source in SOURCES:
             rows = self.val.rows(source)[:100]

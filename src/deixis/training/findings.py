@@ -40,20 +40,38 @@ from deixis.training.measure_relative import WORLD
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.run import fit
 from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes
+from deixis.training.store import Source
 from deixis.types import Depth, Text
 from deixis.viz import curves
 from deixis.wording import added, grown, shuffled
 from deixis.world.words import NOUNS
 
-SEEDS = 3
-# Held-out frames of a source; those on which Marigold's steps are counted; those that are refined.
-FRAMES, STEP_FRAMES, REFINED = 60, 30, 40
 STEPS = (1, 2, 4, 10, 25, 50)
 TEXTS = ("scene", "classes", "empty", "another frame's", "shuffled words")
 METRICS = ("AbsRel", "d1", "AbsRel, small things", "AbsRel, named things")
 # A frame's numbers, None where it has no such thing.
 Row = list[float | None]
 Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Attributes:
+        seeds: trainings of each kind.
+        frames: held-out frames of a source, at most.
+        step_frames: those on which Marigold's steps are counted.
+        refined: those that are refined.
+    """
+
+    seeds: int = 3
+    frames: int = 60
+    step_frames: int = 30
+    refined: int = 40
+
+
+FULL = Extent()
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class Job:
         told: with captions, or without any.
         seed: of everything random.
         out: folder of the run.
+        extent: of what is measured.
     """
 
     recipe: Path
@@ -73,6 +92,7 @@ class Job:
     told: bool
     seed: int
     out: Path
+    extent: Extent
 
     def read(self) -> Recipe:
         """The recipe with its overrides. Raises UsageError as :func:`read_recipe`."""
@@ -81,9 +101,31 @@ class Job:
 
 
 def study(
-    out: Path, recipes: Sequence[Path], overrides: Sequence[str], *, workers: int, say: Callable[[str], None]
+    out: Path,
+    recipes: Sequence[Path],
+    overrides: Sequence[str],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    extent: Extent = FULL,
 ) -> Path:
-    """Run everything that is not there yet, and write the report; returns its path.
+    """Run everything that is not there yet, as :func:`runs_of`, and write the report; returns its path."""
+    found = runs_of(out, recipes, overrides, workers=workers, say=say, extent=extent)
+    report = out / "README.md"
+    write_text(report, "\n".join([*_report(found, out), ""]))
+    return report
+
+
+def runs_of(
+    out: Path,
+    recipes: Sequence[Path],
+    overrides: Sequence[str],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    extent: Extent,
+) -> dict[str, Runs]:
+    """Train and measure everything that is not there yet; returns what is there, by system.
 
     Args:
         out: folder of the study.
@@ -91,6 +133,7 @@ def study(
         overrides: of all recipes.
         workers: trainings at once.
         say: called with a line about what is done.
+        extent: of what is measured.
 
     Raises:
         DeixisError: one line for anything wrong with recipes or data.
@@ -98,9 +141,9 @@ def study(
     jobs = []
     for recipe in recipes:
         for told in (True, False):
-            for seed in range(SEEDS):
+            for seed in range(extent.seeds):
                 name = f"{recipe.stem}-{'text' if told else 'no-text'}-{seed}"
-                jobs.append(Job(recipe, tuple(overrides), told, seed, out / "runs" / name))
+                jobs.append(Job(recipe, tuple(overrides), told, seed, out / "runs" / name, extent))
     read = [job.read() for job in jobs]
     for recipe_ in read:
         if recipe_.system not in RELATIVE:
@@ -115,9 +158,7 @@ def study(
         runs = found.setdefault(recipe_.system, Runs(recipe_))
         (runs.told if job.told else runs.untold).append(measured)
         (runs.told_logs if job.told else runs.untold_logs).append([json.loads(line) for line in lines])
-    report = out / "README.md"
-    write_text(report, "\n".join([*_report(found, out), ""]))
-    return report
+    return found
 
 
 class Runs:
@@ -145,18 +186,19 @@ def _do(job: Job) -> None:
     if not path.is_file():
         predictor = load(weights.absolute(), "cpu")
         assert isinstance(predictor, RelativePredictor)
-        write_json(path, measure(predictor, load_scenes(recipe.data), told=job.told))
+        write_json(path, measure(predictor, load_scenes(recipe.data), job.extent, told=job.told))
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
 
 
-def measure(predictor: RelativePredictor, sources: Sequence[Scenes], *, told: bool) -> dict[str, Any]:
+def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Extent, *, told: bool) -> dict[str, Any]:
     """Held-out results.
 
     Args:
         predictor: a trained system.
         sources: the frames.
+        extent: how many of them.
         told: whether it was trained with captions; one that was not gets none.
 
     Returns:
@@ -167,7 +209,7 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], *, told: bo
     result: dict[str, Any] = {"sources": {}, "steps": {}, "refined": {}}
     for scenes in sources:
         protocol = AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
-        some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], FRAMES)
+        some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.frames)
         if not some:
             continue
         rows: dict[str, list[Row]] = {}
@@ -177,9 +219,10 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], *, told: bo
                     rows.setdefault(name, []).append(_row(predictor, scene, text, protocol))
         result["sources"][scenes.source] = {"clusters": [scene.cluster for scene in some], "texts": rows}
         if isinstance(predictor.model, Marigold):
-            result["steps"][scenes.source] = _against_steps(predictor, _spread(some, STEP_FRAMES), protocol, told=told)
+            few = _spread(some, extent.step_frames)
+            result["steps"][scenes.source] = _against_steps(predictor, few, protocol, told=told)
         if told:
-            result["refined"][scenes.source] = _refined(predictor, _spread(some, REFINED), protocol)
+            result["refined"][scenes.source] = _refined(predictor, _spread(some, extent.refined), protocol)
     return result
 
 
@@ -260,14 +303,15 @@ def _on(
 
 
 def _report(found: dict[str, Runs], out: Path) -> list[str]:
-    recipe = next(iter(found.values())).recipe
+    runs = next(iter(found.values()))
+    recipe, seeds = runs.recipe, len(runs.told)
     opt, size = recipe.optimisation, recipe.data.size
     return [
         "# What language does for affine-invariant depth",
         "",
         f"{', '.join(found)}: each trained with captions ({recipe.text_rate:.0%} of the time) and without any, from the"
         f" same backbone by the same schedule: {opt.steps} steps of {opt.batch_size} at {size[1]} x {size[0]}, seeds 0"
-        f" to {SEEDS - 1}. Numbers are of held-out frames after the best scale and shift; things are scored after the"
+        f" to {seeds - 1}. Numbers are of held-out frames after the best scale and shift; things are scored after the"
         " picture's own alignment. Intervals (95 %): paired bootstrap over frames (rooms of NYU Depth v2), of the mean"
         " of the seeds. All captions and class words come from labels or scene graphs (`oracle`).",
         "",
@@ -276,7 +320,7 @@ def _report(found: dict[str, Runs], out: Path) -> list[str]:
         "Trained and asked with the caption, against trained and asked without any:",
         "",
         *comparison_table(
-            [one for name, runs in found.items() for one in _with_against_without(name, runs)], "with text"
+            [one for name, runs in found.items() for one in with_against_without(name, runs)], "with text"
         ),
         "### Texts of other sources, asked of the systems trained with captions",
         "",
@@ -289,7 +333,7 @@ def _report(found: dict[str, Runs], out: Path) -> list[str]:
         *_training_section(found, out),
         "## (d) Refinement: a region before and after the phrase that names it",
         "",
-        *comparison_table([one for name, runs in found.items() for one in _refinement(name, runs)], "after"),
+        *comparison_table([one for name, runs in found.items() for one in refinement(name, runs)], "after"),
     ]
 
 
@@ -311,7 +355,8 @@ def _compare(
     return Comparison.of(where, metric, other, (one, two), kept, smaller_is_better=smaller)
 
 
-def _with_against_without(name: str, runs: Runs) -> list[Comparison]:
+def with_against_without(name: str, runs: Runs) -> list[Comparison]:
+    """A system trained and asked with captions beside one trained and asked without any."""
     found = []
     for source, measured in runs.told[0]["sources"].items():
         told = _samples(runs.told, "sources", source, "scene")
@@ -338,6 +383,17 @@ def _steps_section(found: dict[str, Runs], out: Path) -> list[str]:
         return ["Marigold was not trained.", ""]
     rows: list[list[object]] = []
     lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    for source, label, frames, estimates in against_steps(runs):
+        rows.append([TITLES[source], label, frames, *estimates])
+        lines[f"{TITLES[source]}, {label}"] = (STEPS, [one.value for one in estimates])
+    _plot(out / "steps.png", lines, "denoising steps", log=True)
+    head = ("on", "trained", "frames", *(f"{n} step{'s' if n > 1 else ''}" for n in STEPS))
+    return [*table(head, rows), "![AbsRel against denoising steps](steps.png)", ""]
+
+
+def against_steps(runs: Runs) -> list[tuple[Source, str, int, list[Estimate]]]:
+    """Marigold's AbsRel at each of :data:`STEPS`: on what, how trained and asked, on how many frames."""
+    found = []
     for source, measured in runs.told[0]["steps"].items():
         for label, results, text in (
             ("with text", runs.told, "scene"),
@@ -346,24 +402,16 @@ def _steps_section(found: dict[str, Runs], out: Path) -> list[str]:
         ):
             values = _samples(results, "steps", source, text).mean(axis=0)  # [frames, steps]
             estimates = [Estimate.mean(values[:, i], measured["clusters"]) for i in range(len(STEPS))]
-            rows.append([TITLES[source], label, len(values), *estimates])
-            lines[f"{TITLES[source]}, {label}"] = (STEPS, [one.value for one in estimates])
-    _plot(out / "steps.png", lines, "denoising steps", log=True)
-    head = ("on", "trained", "frames", *(f"{n} step{'s' if n > 1 else ''}" for n in STEPS))
-    return [*table(head, rows), "![AbsRel against denoising steps](steps.png)", ""]
+            found.append((source, label, len(values), estimates))
+    return found
 
 
 def _training_section(found: dict[str, Runs], out: Path) -> list[str]:
     lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     source = next(iter(next(iter(found.values())).told[0]["sources"]))
     for name, runs in found.items():
-        for label, logs, key in (
-            ("with text", runs.told_logs, f"val_{source}_told_abs_rel"),
-            ("without", runs.untold_logs, f"val_{source}_abs_rel"),
-        ):
-            curves_ = [[(row["step"], row[key]) for row in log if key in row] for log in logs]
-            steps = [step for step, _ in curves_[0]]
-            lines[f"{name}, {label}"] = (steps, np.mean([[v for _, v in one] for one in curves_], axis=0).tolist())
+        for label, (steps, values) in against_training(runs, source).items():
+            lines[f"{name}, {label}"] = (steps, values.mean(axis=0).tolist())
     _plot(out / "training.png", lines, "training steps")
     rows: list[list[object]] = [[name, *(f"{value:.3f}" for value in values)] for name, (_, values) in lines.items()]
     steps_head = next(iter(lines.values()))[0]
@@ -376,7 +424,20 @@ def _training_section(found: dict[str, Runs], out: Path) -> list[str]:
     ]
 
 
-def _refinement(name: str, runs: Runs) -> list[Comparison]:
+def against_training(runs: Runs, source: Source) -> dict[str, tuple[list[float], Samples]]:
+    """AbsRel on validation frames of a source, with text and without: steps, and a row a seed [seeds, steps]."""
+    found = {}
+    for label, logs, key in (
+        ("with text", runs.told_logs, f"val_{source}_told_abs_rel"),
+        ("without", runs.untold_logs, f"val_{source}_abs_rel"),
+    ):
+        steps = [row["step"] for row in logs[0] if key in row]
+        found[label] = (steps, np.array([[row[key] for row in log if key in row] for log in logs]))
+    return found
+
+
+def refinement(name: str, runs: Runs) -> list[Comparison]:
+    """Error on a region after the phrase that names it, beside that before."""
     found = []
     for source, measured in runs.told[0]["refined"].items():
         pairs = np.array([one["refined"][source]["pairs"] for one in runs.told], dtype=np.float64)

@@ -476,6 +476,7 @@ def task_of(
             text_shares=recipe.text_shares,
             lambd=recipe.lambd,
             descriptions=getattr(config, "text", "cd"),
+            pooled=getattr(config, "aggregate", "v") in ("v", "vd"),
             tokens=getattr(config, "tokens", tokenizer.model_max_length),
             max_depth=config.max_depth,
             picture=size,

@@ -1,0 +1,206 @@
+"""The papers' numbers, what is missing to measure them again, and the switches of EVP's table 4."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deixis.cli import main
+from deixis.errors import UsageError
+from deixis.protocols.benchmarks import BENCHMARKS
+from deixis.registry import shipped_folder, weights
+from deixis.reproduction import table4
+from deixis.reproduction.experiments import EXPERIMENTS, experiment
+from deixis.reproduction.official import DATASETS, LISTS, Given, check_given, rescored
+from deixis.reproduction.report import paper_table, score_table
+from deixis.training.recipe import read_recipe
+
+RECIPES = Path(table4.__file__).parent
+
+
+def given(tmp_path: Path, roots: dict[str, Path] | None = None, folders: dict[str, str] | None = None) -> Given:
+    say = fail = lambda line: None
+    return Given(roots or {}, folders or {}, None, tmp_path, "deixis", quick=True, say=say, fail=fail)
+
+
+def cli(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["reproduce", *arguments])
+    return int(end.value.code or 0)
+
+
+def test_the_papers_numbers():
+    def number(name: str, row: str, column: str, at: int = 0) -> Any:
+        one = experiment(name).tables[at]
+        return one.rows[row][one.columns.index(column)]
+
+    assert number("evp.table1", "EVP", "rmse") == 0.224
+    assert number("evp.table2", "GEDepth", "sq_rel") == 0.142
+    assert number("evp.table3", "VPD", "oiou") == 73.25
+    assert number("evp.table4", "12", "abs_rel") == 0.061
+    assert number("iris.zero_shot", "e2e-ft + text", "kitti.d1") == 91.7
+    assert number("iris.steps", "marigold + text", "10", at=1) == 0.105
+    assert number("iris.convergence", "marigold", "30000") == 12.2
+    assert "| EVP | 0.224 | 0.976 | 0.997 | 0.999 | 0.061 | 0.027 |" in paper_table(experiment("evp.table1").tables[0])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_names_rows_benchmarks_and_weights_that_there_are(name):
+    one = experiment(name)
+    known = {weight.name for weight in weights()}
+    rows = {row for table in one.tables for row in table.rows}
+    for table in one.tables:
+        assert {len(values) for values in table.rows.values()} == {len(table.columns)}
+    for score in one.scores:
+        assert score.weights is None or score.weights in known
+        assert BENCHMARKS[score.benchmark].dataset in DATASETS
+        assert not rows or score.row in rows
+    assert one.published["title"]
+
+
+def test_the_nearest_name_is_said():
+    with pytest.raises(UsageError, match=r"experiment 'evp\.tabel4': is unknown; did you mean evp\.table4\?"):
+        experiment("evp.tabel4")
+
+
+def test_names_of_nothing_are_refused():
+    with pytest.raises(UsageError, match="--root nyu=: names no dataset"):
+        check_given({"nyu": Path()}, {})
+    with pytest.raises(UsageError, match="--weights evp=: names no weights"):
+        check_given({}, {"evp": "DIR"})
+
+
+def test_what_is_missing_has_a_line_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(tmp_path))
+    rows, missing = rescored(experiment("iris.zero_shot"), given(tmp_path))
+    assert rows == []
+    for dataset, lists in LISTS.items():
+        assert any(line.startswith(f"data {dataset} (") and f"--root {dataset}=DIR" in line for line in missing)
+        assert any(line.startswith(f"list {lists[0]}: github.com/") for line in missing)
+    assert any(line.startswith("weights prs-eth/marigold-depth-v1-0: huggingface.co/") for line in missing)
+    assert any(line.startswith("weights of row 'lotus-g + text': nobody published them") for line in missing)
+    assert len(missing) == len(set(missing))
+    here = given(tmp_path, {"kitti": tmp_path}, {"evp-depth-kitti": "DIR"})
+    assert not any(line.startswith(("data ", "weights ")) for line in rescored(experiment("evp.table2"), here)[1])
+
+
+def test_official_weights_are_scored_by_the_published_setting(tmp_path, monkeypatch):
+    asked = []
+
+    def evaluate(plan, out, command, listener):
+        asked.append(plan)
+        return {
+            "benchmark": {"name": "metric-nyuv2", "differs": "2 of 654 are scored"},
+            "task": plan.task,
+            "model": plan.model,
+            "weights_sha256": "0",
+            "dataset": plan.dataset,
+            "split": plan.split,
+            "protocol": {"words": "crop"},
+            "tta": plan.tta,
+            "steps": plan.steps,
+            "seed": 0,
+            "text_provenance": {"aggregate:nyuv2": 2},
+            "scored": 2,
+            "rows": 2,
+            "metrics": {"rmse": {"value": 0.25, "low": 0.2, "high": 0.3, "unit": ""}},
+        }
+
+    monkeypatch.setattr("deixis.evaluation.run.evaluate", evaluate)
+    here = given(tmp_path, {"nyuv2": tmp_path}, {"evp-depth-nyu": "DIR"})
+    rows, _ = rescored(experiment("evp.table1"), here)
+    (plan,) = asked
+    assert (plan.task, plan.model, plan.dataset, plan.split, plan.tta) == ("metric", "DIR", "nyuv2", "test", "windows")
+    line = score_table(rows, ("rmse",))[2]
+    assert line.startswith("| EVP | nyuv2 | test | 2 |")
+    assert "0.250 (0.200 to 0.300)" in line
+    assert "2 of 654 are scored" in line
+
+
+def test_a_row_that_fails_costs_only_itself(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    model = shipped_folder() / "evp-depth-mini"
+    out = tmp_path / "out"
+    pairs = ("--root", f"nyuv2={empty}", "--weights", f"evp-depth-nyu={model}")
+    assert cli("evp.table1", *pairs, "--out", str(out), "--json") == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["official"] == []
+    assert any(line.startswith("EVP on metric-nyuv2: ") for line in found["missing"])
+    assert str(empty) in said.err
+
+
+def test_the_command_prints_the_paper_and_what_is_missing(tmp_path, capsys):
+    assert cli("evp.table3", "--out", str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "| EVP | 76.35 |" in said
+    assert "- data refcoco (unc-val, 10834): " in said
+    assert (tmp_path / "evp.table3.md").read_text() in said
+    assert "## evp.table3: " in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("evp.table1", "--quick"), "--quick: goes with --mini; add --mini"),
+        (("evp.table1", "--root", "nyuv2"), "--root nyuv2: is no pair; write --root NAME=DIR"),
+        (("iris.step",), "experiment 'iris.step': is unknown; did you mean iris.steps?"),
+    ],
+)
+def test_wrong_usage_is_said_in_a_line(tmp_path, capsys, arguments, line):
+    assert cli(*arguments, "--out", str(tmp_path)) == 2
+    assert line in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------ table 4
+
+
+def recipe(row: table4.Row, tmp_path: Path) -> Any:
+    given = [*row.overrides, "data.world=DIR", "init=DIR", f"out={tmp_path}"]
+    return read_recipe(RECIPES / "evp_depth.yaml", given)
+
+
+def test_each_row_is_a_recipe_of_its_own(tmp_path):
+    rows = table4.rows()
+    assert [row.number for row in rows] == list(range(1, 13))
+    found = {row.number: recipe(row, tmp_path) for row in rows}
+    assert len({json.dumps([one.config, one.text_shares]) for one in found.values()}) == 12
+    first, last = found[1], found[12]
+    assert (first.config["imafr"], first.config["bins"], first.bins, first.config["std"]) == (False, False, None, None)
+    assert "std" not in last.config  # that of the backbone
+    assert last.config["aggregate"] == "i"
+    assert {number for number, one in found.items() if one.text_shares[1]} == {7, 8, 9, 10, 11}
+    assert {number for number, one in found.items() if not one.config["clip_frozen"]} == {6}
+
+
+def test_orderings_are_those_of_the_papers_numbers():
+    by_number = {row.number: row for row in table4.rows()}
+    for better, other, _ in table4.ORDERINGS:
+        one, two = by_number[better], by_number[other]
+        assert (one.rmse, one.abs_rel) <= (two.rmse, two.abs_rel)
+
+
+def result(number: int, values: list[list[float]]) -> table4.Result:
+    """Values [S, N] of both metrics."""
+    row = replace(table4.rows()[number - 1])
+    return table4.Result(row, list(range(len(values[0]))), np.array(values)[..., None].repeat(2, axis=2), "oracle")
+
+
+def test_an_ordering_holds_if_it_is_clear_and_no_seed_disagrees():
+    worse = result(1, [[2.0, 2.1, 2.2, 1.9]] * 2)
+
+    def verdict(*values: list[float]) -> str:
+        (one,) = table4.orderings([worse, result(2, list(values))], 0)
+        return one.verdict
+
+    low, high, mixed = [1.0, 1.1, 1.1, 1.0], [3.0, 3.1, 3.3, 2.9], [1.0, 3.1, 1.2, 2.9]
+    assert verdict(low, low) == "holds"
+    assert verdict(high, high) == "reversed"
+    assert verdict(mixed, mixed) == "not clear"
+    assert verdict([0.1] * 4, [2.3] * 4) == "not clear"  # clear over frames, but one seed says otherwise
