@@ -199,9 +199,7 @@ def test_command(toy: Toy, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys
         ("somebody/m", TOKEN, 500, "somebody/m: cannot be uploaded to the model hub .*500.*; connect to the internet"),
     ],
 )
-def test_refusals(
-    model: DepthPredictor, hub: FakeHub, hub_id: str, token: str, status: int | None, said: str
-) -> None:
+def test_refusals(model: DepthPredictor, hub: FakeHub, hub_id: str, token: str, status: int | None, said: str) -> None:
     hub.status = status
     with pytest.raises(DeixisError, match=said) as caught:
         model.push_to_hub(hub_id, token=token)
