@@ -16,6 +16,9 @@ from PIL import Image
 
 from deixis.data import nyuv2, nyuv2_refer
 from deixis.errors import InputError
+from deixis.training.recipe import Data
+from deixis.training.scenes import load_scenes
+from deixis.training.store import load_store
 from tests.recipes import tiny_nyuv2
 
 
@@ -273,3 +276,45 @@ def test_damaged_expressions_are_named(root, damage):
         path.write_bytes(content[: len(content) // 2] if damage == "half" else b"[]")
     with pytest.raises(InputError, match=r"refer_train\.json\.gz"):
         nyuv2_refer.objects(root)
+
+
+# ------------------------------------------------------------------------------------- frames of one's own
+
+
+def test_frames_of_ones_own_have_their_own_split_and_need_no_labels(root):
+    for file in (*root.rglob("labels40_*.png"), root / "classes40.json", root / "refer_train.json.gz"):
+        file.unlink()
+    own = root / "official_splits" / "train"
+    for old, new in (("cafe", "hall"), ("playroom", "attic")):
+        (own / old).rename(own / new)
+    assert [one.scene for one in nyuv2.frames(root, "val")] == []
+    (root / "split.json").write_text('{"val": ["hall"], "heldout": ["attic"]}')
+    sides = {one.scene: nyuv2.split_of(one) for one in nyuv2.frames(root)}
+    assert sides == {"basement": "train", "hall": "val", "attic": "heldout"}
+    data = Data(root=str(root), stored=(24, 32), size=(24, 32))
+    store = load_store(data, "train")
+    assert not store.ids.any()
+    said = " ".join(sentence for level in store.captions[0] for sentence in level)
+    assert not {"with", "showing", "containing"} & set(said.split())
+    (scene,) = load_scenes(data)[0].splits["heldout"]
+    assert "attic" in scene.caption
+    things, names = scene.things()
+    assert (things.shape, things.any(), names) == ((480, 640), False, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "does not say what is val and what is heldout; write it as"),
+        ('{"val": ["cafe"]}', "does not say what is val"),
+        ('{"val": "cafe", "heldout": ["playroom"]}', "says val 'cafe'"),
+        ('{"val": [], "heldout": ["playroom"]}', r"says val \[\]"),
+        ('{"val": ["caffe"], "heldout": ["playroom"]}', "names 'caffe', which is no folder"),
+        ('{"val": ["cafe"], "heldout": ["cafe"]}', "names 'cafe' twice"),
+    ],
+)
+def test_a_split_that_is_none(root, content, said):
+    (root / "split.json").write_text(content)
+    with pytest.raises(InputError, match=rf"split\.json: {said}"):
+        nyuv2.frames(root)

@@ -2,6 +2,9 @@
 
 ``ROOT/official_splits/train/<scene type>/rgb_<index>.jpg`` (640 x 480), ``sync_depth_<index>.png`` (16-bit,
 millimetres, 0 = no measurement) and, where present, ``labels40_<index>.png`` with ``classes40.json``.
+
+Frames of another camera can lie in the same layout. ``split.json`` then says which folders are for validation and which
+are held out: ``{"val": ["kitchen"], "heldout": ["office"]}``; all others are learned from.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +27,7 @@ from deixis.camera import Camera
 from deixis.errors import InputError
 
 Split = Literal["train", "val", "heldout"]
+SPLIT_FILE = "split.json"
 
 # Our own split of the official training frames, by rooms. Frames of a room have neighbouring indices, so a random
 # split would leak. It is written down here, not computed from the files that happen to be there: a frame belongs to
@@ -64,6 +68,7 @@ class Frame:
         rgb: path of the photo.
         depth: path of the depth map.
         labels: path of the 40-class map, None where there is none.
+        stated: its side by the root's ``split.json``, None where there is no such file.
     """
 
     index: int
@@ -71,6 +76,7 @@ class Frame:
     rgb: Path
     depth: Path
     labels: Path | None
+    stated: Split | None = None
 
     def read_rgb(self) -> npt.NDArray[np.uint8]:
         """uint8 [H, W, 3].
@@ -119,7 +125,7 @@ def frames(root: str | Path, split: Split | None = None) -> list[Frame]:
     """The training frames under ``root``, sorted by index; all of them or one of our splits.
 
     Raises:
-        InputError: if ``root`` does not hold the layout, or a frame lacks its depth.
+        InputError: if ``root`` does not hold the layout, a frame lacks its depth, or ``split.json`` is wrong.
     """
     folder = Path(root) / "official_splits" / "train"
     photos = sorted(folder.glob("*/rgb_*.jpg"), key=lambda p: p.stem)
@@ -129,6 +135,7 @@ def frames(root: str | Path, split: Split | None = None) -> list[Frame]:
             "holds no official_splits/train/<scene>/rgb_<index>.jpg",
             "point data.root at a folder made by VPD's extract_official_train_test_set_from_mat.py",
         )
+    sides = _stated_sides(Path(root), {photo.parent.name for photo in photos})
     found = []
     for photo in photos:
         number = photo.stem.removeprefix("rgb_")
@@ -138,12 +145,41 @@ def frames(root: str | Path, split: Split | None = None) -> list[Frame]:
             raise InputError(photo, "is not called rgb_<index>.jpg", "give it its index in the labelled set")
         if not depth.is_file():
             raise InputError(photo, f"has no {depth.name} beside it", "copy the dataset again")
-        found.append(Frame(int(number), photo.parent.name, photo, depth, labels if labels.is_file() else None))
+        scene = photo.parent.name
+        side = None if sides is None else sides.get(scene, "train")
+        found.append(Frame(int(number), scene, photo, depth, labels if labels.is_file() else None, side))
     found.sort(key=lambda frame: frame.index)
     for one, other in pairwise(found):
         if one.index == other.index:
             raise InputError(other.rgb, f"has the index of {one.rgb}", "remove one of them")
     return [frame for frame in found if split is None or split_of(frame) == split]
+
+
+def _stated_sides(root: Path, scenes: Set[str]) -> dict[str, Split] | None:
+    """Folder to side by ``split.json``, None without that file."""
+    path = root / SPLIT_FILE
+    if not path.is_file():
+        return None
+    remedy = 'write it as {"val": ["kitchen"], "heldout": ["office"]}'
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"cannot be read ({error})", remedy) from error
+    sides: tuple[Split, ...] = ("val", "heldout")
+    if not isinstance(content, dict) or set(content) != set(sides):
+        raise InputError(path, "does not say what is val and what is heldout", remedy)
+    found: dict[str, Split] = {}
+    for side in sides:
+        named = content[side]
+        if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
+            raise InputError(path, f"says {side} {named!r}", remedy)
+        for name in named:
+            if name not in scenes:
+                raise InputError(path, f"names '{name}', which is no folder of official_splits/train", "correct it")
+            if name in found:
+                raise InputError(path, f"names '{name}' twice", "leave it on one side")
+            found[name] = side
+    return found
 
 
 def some_frames(root: str | Path, split: Split) -> list[Frame]:
@@ -160,6 +196,8 @@ def some_frames(root: str | Path, split: Split) -> list[Frame]:
 
 def split_of(frame: Frame) -> Split | None:
     """Which of our splits a frame belongs to; None for the few that share a room with training frames."""
+    if frame.stated is not None:
+        return frame.stated
     if frame.index in SHARED_ROOMS:
         return None
     if frame.scene in HELDOUT_SCENES:

@@ -183,7 +183,7 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, sources: Sequence[Sc
             ],
         ),
         f"* **Text**: {_text(recipe)}",
-        *_held_out(sources),
+        *_held_out(recipe, sources),
         f"* **Training**: {opt.steps} steps of {opt.batch_size} at {width} x {height}{window}, {seconds / 60:.0f}"
         f" minutes on {threads if recipe.device == 'cpu' else recipe.device}."
         f"{' The weights are a moving average over the steps.' if opt.ema else ''}{aside}",
@@ -194,9 +194,15 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, sources: Sequence[Sc
     ]
 
 
+def _stated(recipe: Recipe) -> bool:
+    """Whether its photos are frames of one's own, with their own split."""
+    return recipe.data.root is not None and Path(recipe.data.root, nyuv2.SPLIT_FILE).is_file()
+
+
 def _datasets(recipe: Recipe) -> list[str]:
     """What it learned from, as the model hub names datasets."""
-    return ["nyu_depth_v2"] * (recipe.data.root is not None) + ["deixis-world"] * (recipe.data.world is not None)
+    own = recipe.data.root is None or _stated(recipe)
+    return ["nyu_depth_v2"] * (not own) + ["deixis-world"] * (recipe.data.world is not None)
 
 
 def _what(recipe: Recipe) -> str:
@@ -252,10 +258,13 @@ def _teacher(recipe: Recipe) -> str:
     return f" The U-Net also learned to predict {' and '.join(lessons)}; the heads that do are not in the weights."
 
 
-def _held_out(sources: Sequence[Scenes]) -> list[str]:
+def _held_out(recipe: Recipe, sources: Sequence[Scenes]) -> list[str]:
     there = {one.source for one in sources}
     lines = []
-    if "nyuv2" in there:
+    if _stated(recipe):
+        named = sorted({scene.place for one in _kinds(sources)[0] for scene in one.splits["heldout"]})
+        lines.append(f"* **Photos held out**: all of {', '.join(named)}, as `{nyuv2.SPLIT_FILE}` beside them says.")
+    elif "nyuv2" in there:
         lines.append(
             f"* **Photos held out by rooms**: all of {', '.join(sorted(nyuv2.HELDOUT_SCENES))}, and of"
             f" {', '.join(sorted(nyuv2.CUTS))} the frames from an index on at which the room changes"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
@@ -58,7 +59,7 @@ from deixis.training.depth import DepthTask
 from deixis.training.distill import Distillation
 from deixis.training.log import Log, RunLog
 from deixis.training.loop import Schedule, Task, train
-from deixis.training.machine import Hardware, add_lora, begin, merge_lora, place, unets
+from deixis.training.machine import Hardware, add_lora, begin, merge_lora, place, together, unets
 from deixis.training.objectives import System
 from deixis.training.recipe import Recipe, difference
 from deixis.training.record import write_curves, write_environment
@@ -104,13 +105,19 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
 
 def fit(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
     """Like :func:`run`, but for the card."""
-    out = Path(recipe.out)
-    weights = out / "weights"
     _check_device(recipe.device)
-    hardware = Hardware(**asdict(recipe.hardware))
-    accelerator = begin(recipe.device, hardware.precision)
+    accelerator = begin(recipe.device, recipe.hardware.precision)
     check_shares(recipe, accelerator.num_processes)
     torch.set_num_threads(recipe.threads)
+    with together(accelerator):
+        return _fit(recipe, log, say, accelerator)
+
+
+def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Accelerator) -> Path:
+    """The part of one process."""
+    hardware = Hardware(**asdict(recipe.hardware))
+    out = Path(recipe.out)
+    weights = out / "weights"
     done = weights / (PIPELINE if recipe.system in (*STAGES, *RELATIVE) else MANIFEST)
     trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()

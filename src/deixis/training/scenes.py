@@ -53,7 +53,7 @@ class Scene:
         place: what it shows as a whole.
         caption: of everything visible (oracle).
         asked: expressions for it.
-        classes: of a photo's label map.
+        classes: of a photo's label map, none where photos have no such maps.
     """
 
     frame: nyuv2.Frame | WorldFrame
@@ -81,6 +81,8 @@ class Scene:
             names = {one["id"]: one["name"].replace("_", " ") for one in self.frame.scene["things"]}
             names = {number: name for number, name in names.items() if name not in STRUCTURE}
             return np.where(np.isin(self.frame.ids, list(names)), self.frame.ids, 0).astype(np.int32), names
+        if not self.classes:
+            return np.zeros(self.depth().shape, dtype=np.int32), {}
         labels, names = self.frame.read_labels(), {}
         found = np.zeros(labels.shape, dtype=np.int32)
         for name, mask, _ in nyuv2.visible(labels, self.classes):
@@ -153,7 +155,8 @@ def load_scenes(data: Data) -> list[Scenes]:
 def _photos(root: Path) -> Scenes:
     scenes = Scenes("nyuv2", NYU_EIGEN)
     frames = nyuv2.frames(root)
-    rooms, names = nyuv2.rooms(frames), nyuv2.class_names(root)
+    labelled = any(frame.labels for frame in frames)
+    rooms, names = nyuv2.rooms(frames), nyuv2.class_names(root) if labelled else []
     things: dict[int, list[nyuv2_refer.ReferredObject]] = {}
     if (root / "refer_train.json.gz").is_file():
         for thing in nyuv2_refer.objects(root):
@@ -166,8 +169,9 @@ def _photos(root: Path) -> Scenes:
         asked = [Asked(text, "template", thing) for thing in things.get(frame.index, ()) for text in thing.expressions]
         caption = ""
         if split == "heldout":  # captions and absent things of the others are not asked for
-            labels = frame.read_labels()
-            caption = photo_captions(frame, names, labels, frame.read_depth())[CAPTION_LEVEL][0]
+            depth = frame.read_depth()
+            labels = frame.read_labels() if labelled else np.zeros(depth.shape, dtype=np.uint8)
+            caption = photo_captions(frame, names, labels, depth)[CAPTION_LEVEL][0]
             missing = nyuv2_refer.absent(frame.index, labels, names, categories)
             asked += [Asked(f"the {name}", "negative", None) for name in missing]
         scenes.counts[split] += 1

@@ -135,8 +135,12 @@ def load_store(data: Data, split: nyuv2.Split) -> Store:
 
 def _photos(root: Path, split: nyuv2.Split, size: tuple[int, int]) -> Store:
     frames = nyuv2.some_frames(root, split)
-    names = nyuv2.class_names(root)
-    labels = torch.stack([_nearest(torch.from_numpy(frame.read_labels().astype(np.int16)), size) for frame in frames])
+    labels = torch.zeros((len(frames), *size), dtype=torch.int16)
+    names: list[str] = []
+    if any(frame.labels for frame in frames):
+        names = nyuv2.class_names(root)
+        maps = (torch.from_numpy(frame.read_labels().astype(np.int16)) for frame in frames)
+        labels = torch.stack([_nearest(one, size) for one in maps])
     depths = torch.stack([_nearest(torch.from_numpy(frame.read_depth()), size)[None].half() for frame in frames])
     return Store(
         size=size,
