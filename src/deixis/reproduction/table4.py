@@ -22,7 +22,7 @@ from deixis.processes import pool_of
 from deixis.protocols.depth import depth_metrics
 from deixis.reproduction.experiments import EXPERIMENTS
 from deixis.training.comparison import Comparison, Estimate, mean
-from deixis.training.recipe import Recipe, read_recipe
+from deixis.training.recipe import Recipe, difference, read_recipe
 from deixis.training.run import fit
 from deixis.training.scenes import Scene, Scenes, load_scenes
 from deixis.training.store import Source
@@ -174,11 +174,13 @@ def study(
         for row in wanted
         for seed in range(seeds)
     ]
-    for job in jobs:
-        job.read()
-    with pool_of(workers) as pool:
-        for i, (job, _) in enumerate(zip(jobs, pool.map(_do, jobs), strict=True), start=1):
-            say(f"{i} of {len(jobs)} trained and measured: {job.out.name}")
+    todo = [job for job in jobs if not _is_done(job)]
+    done = len(jobs) - len(todo)
+    say(f"{done} of {len(jobs)} are trained and measured")
+    if todo:
+        with pool_of(workers) as pool:
+            for i, (job, _) in enumerate(zip(todo, pool.map(_do, todo), strict=True), start=done + 1):
+                say(f"{i} of {len(jobs)} trained and measured: {job.out.name}")
     found: dict[Source, list[Result]] = {}
     for row in wanted:
         runs = [json.loads((job.out / "measured.json").read_text("utf-8")) for job in jobs if job.row == row]
@@ -186,6 +188,12 @@ def study(
             samples = np.array([run[source]["samples"] for run in runs])
             found.setdefault(source, []).append(Result(row, first["clusters"], samples, first["text"]))
     return found
+
+
+def _is_done(job: Job) -> bool:
+    """Whether a run is measured; that of another recipe is not, and then says so when it is gone on with."""
+    recipe = job.read()
+    return (job.out / "measured.json").is_file() and difference(recipe, job.out / "recipe.yaml") is None
 
 
 def _do(job: Job) -> None:
