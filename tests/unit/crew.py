@@ -26,9 +26,6 @@ from deixis.training import run
 from deixis.training.loop import Schedule, _Stepper
 from deixis.training.machine import Hardware, begin
 
-# Cards tell how long it took, and would take as long as all the rest.
-run.write_card = lambda recipe, weights, seconds: None
-
 SCHEDULE = Schedule(
     steps=1, lr=0.0, warmup=0, final=1.0, weight_decay=0.0, clip=None, ema=0.0, seed=0, save_every=1, eval_every=1
 )
@@ -72,6 +69,8 @@ def member(name: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Cards tell how long it took, and would take as long as all the rest.
+    run.write_card = lambda recipe, weights, seconds: None
     count, name, *arguments = sys.argv[1:]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
