@@ -137,7 +137,8 @@ def _check_calls(
     facts: str,
 ) -> None:
     """Every ``res<R>_match<0|1>`` of a case."""
-    predictor = RelativePredictor("case", Pipeline(system, model, cast(Any, None), "affine"), torch.device("cpu"))
+    pipeline = Pipeline(system, model, cast(Any, None), "affine", cast(Any, None), "none", {})
+    predictor = RelativePredictor("case", pipeline, torch.device("cpu"))
     entry = next(name for name in case.facts["inputs"] if name.startswith("image"))
     # What else the entry says may hold recipes whose shapes are letters.
     rgb = follow(*recipes_in(case.facts["inputs"][entry].split(")")[0] + "))")[0], case.seed).numpy()

@@ -379,7 +379,10 @@ def read_part(folder: Path, part: str, shared: Mapping[str, str] | None = None) 
         ModelError: if the file is damaged, or the folder it is shared with is not there.
     """
     file = _place(folder, part, shared or {}) / FILES[part]
-    return read_safetensors(file) if file.is_file() else {}
+    tensors = read_safetensors(file) if file.is_file() else {}
+    if part == "text_encoder":  # transformers 5 writes diffusers folders without the prefix
+        return {f"text_model.{key.removeprefix('text_model.')}": value for key, value in tensors.items()}
+    return tensors
 
 
 def share_parts(folder: Path, backbone: Path) -> list[str]:
