@@ -13,6 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import random
 from pathlib import Path
 
+import diffusers.loaders  # noqa: F401  # before a command imports less of it (deixis.cli.start), which then stays
 import numpy as np
 import pytest
 import torch

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from deixis.errors import KindError, UsageError
 from deixis.regions import core
@@ -287,6 +286,8 @@ def _most(count: int) -> int:
 
 def _robust(x: Vector, y: Vector) -> Vector:
     """Scale and shift with ``scale * x + shift = y`` for most points [N], N > 1."""
+    from scipy.optimize import least_squares  # half a second, which a metric answer does not wait for
+
     start = _start(x, y)
     if len(x) == 2:
         return start

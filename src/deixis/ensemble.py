@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,6 +58,8 @@ def ensemble_depth(
     Raises:
         UsageError: for maps of another shape, or a shift without a scale.
     """
+    import scipy.optimize  # half a second, which a single map does not wait for
+
     if maps.ndim != 4 or maps.shape[1] != 1:
         raise UsageError("ensemble_depth", f"was given maps of shape {list(maps.shape)}", "pass [N, 1, H, W]")
     if shift_invariant and not scale_invariant:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import torch
+from torch.nn.functional import max_pool2d
 
 from deixis.errors import UsageError
 from deixis.types import BoolMap, Depth, Mask
@@ -49,4 +48,9 @@ def core(mask: Mask, depth: Depth) -> tuple[npt.NDArray[np.intp], npt.NDArray[np
 
 def _eroded(inside: BoolMap, radius: int) -> BoolMap:
     """The pixels whose square neighbourhood of ``radius`` [px] lies inside; beyond the edge all repeats."""
-    return cast("BoolMap", ndimage.minimum_filter(inside, size=2 * radius + 1, mode="nearest"))
+    outside = torch.from_numpy(~inside)[None].float()
+    size = 2 * radius + 1
+    for shape, padding in (((size, 1), (radius, 0)), ((1, size), (0, radius))):
+        outside = max_pool2d(outside, shape, stride=1, padding=padding)
+    eroded: BoolMap = outside[0].numpy() == 0
+    return eroded

@@ -1003,3 +1003,14 @@ def test_what_is_known_is_checked_before_a_model_is_loaded(
     run: Run, marigold: Path, options: list[str], said: str
 ) -> None:
     wrong(run("ask", "gone.jpg", "the red chair", "--depth-model", marigold, *options), said)
+
+
+def test_what_networks_do_not_need_is_not_imported_with_them() -> None:
+    code = (
+        "import gc, sys; from deixis.cli.start import UNUSED, import_networks; import_networks();"
+        "assert 'diffusers' in sys.modules and gc.isenabled();"
+        "assert not set(UNUSED) & set(sys.modules), set(UNUSED) & set(sys.modules);"
+        "import peft, scipy.optimize"  # hidden no longer
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

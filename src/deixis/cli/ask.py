@@ -17,6 +17,7 @@ from deixis.cli.common import (
     emit,
     say,
 )
+from deixis.cli.start import import_networks
 from deixis.io import DEFAULT_MAX_PIXELS, check_out, output_name, read_image, save_answer
 from deixis.known import check_calibration, no_metres, parse_known, parse_known_point
 from deixis.question import parse_question
@@ -80,6 +81,7 @@ def ask(
             find(model)
     loaded = read_image(image, max_pixels=max_pixels)
 
+    import_networks()
     from deixis.asking import ask as answer_question
     from deixis.asking import describe
     from deixis.predict import load_depth, load_mask, load_metric

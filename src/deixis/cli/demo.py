@@ -12,6 +12,7 @@ import typer
 
 from deixis.camera import choose_camera
 from deixis.cli.common import OK, field, put, say
+from deixis.cli.start import import_networks
 from deixis.errors import InputError, UsageError
 from deixis.io import check_out, read_image, save_answer, save_depth, save_mask, write_image
 
@@ -35,6 +36,7 @@ def demo(
     check_out(out)
     loaded = read_image(photo())
 
+    import_networks()
     from deixis.asking import answer as answer_question
     from deixis.asking import describe
     from deixis.predict import load_mask, load_metric

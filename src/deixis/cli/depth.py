@@ -25,6 +25,7 @@ from deixis.cli.common import (
     put,
     say,
 )
+from deixis.cli.start import import_networks
 from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, InputItem, check_out, collect_inputs, read_image, save_depth
 from deixis.registry import find, is_pipeline
@@ -119,6 +120,7 @@ def _predictor(
     model: str, device: str | None, text: str | None, settings: dict[str, Any]
 ) -> DepthPredictor | RelativePredictor:
     """The model, which takes this text and these settings."""
+    import_networks()
     from deixis.predict import DepthPredictor, load_depth
 
     predictor = load_depth(model, device)

@@ -20,6 +20,7 @@ from deixis.cli.common import (
     put,
     say,
 )
+from deixis.cli.start import import_networks
 from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, check_out, output_name, read_image, save_mask
 from deixis.registry import find
@@ -51,6 +52,7 @@ def segment(
     find(model)
     loaded = read_image(image, max_pixels=max_pixels)
 
+    import_networks()
     from deixis.predict import load_mask
 
     predictor = load_mask(model, device)
