@@ -19,7 +19,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from deixis.backbones.features import UNetFeatures
+from deixis.backbones.features import UNetFeatures, attended
 from deixis.conditioning.text import words_at
 from deixis.errors import UsageError, quoted
 from deixis.io import ImageSource, LoadedImage, read_image
@@ -43,9 +43,7 @@ class _Listener:
         encoder_hidden_states: Tensor,
         attention_mask: None = None,
     ) -> Tensor:
-        query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, N, d]
-        key = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, T, d]
-        self.map = (query @ key.transpose(-1, -2) * attn.scale).softmax(dim=-1).mean(dim=1)
+        self.map = attended(attn, hidden_states, encoder_hidden_states).mean(dim=1)
         out: Tensor = self.processor(attn, hidden_states, encoder_hidden_states, attention_mask)
         return out
 

@@ -39,6 +39,14 @@ class ImageEncoder(nn.Module):
         return mean
 
 
+def attended(attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+    """Probabilities [B, h, N, T] with which N pixels look at T tokens, in each of h heads."""
+    query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, N, d]
+    key = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, T, d]
+    probabilities: Tensor = (query @ key.transpose(-1, -2) * attn.scale).softmax(dim=-1)
+    return probabilities
+
+
 class _RecordingAttention:
     """Cross-attention that keeps its probabilities, averaged over heads.
 
@@ -56,10 +64,8 @@ class _RecordingAttention:
         encoder_hidden_states: Tensor,
         attention_mask: None = None,
     ) -> Tensor:
-        query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, N, d]
-        key = attn.to_k(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, h, T, d]
         value = attn.to_v(encoder_hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(dim=-1)  # [B, h, N, T]
+        probabilities = attended(attn, hidden_states, encoder_hidden_states)  # [B, h, N, T]
         self.map = probabilities.mean(dim=1)
         out = (probabilities @ value).transpose(1, 2).flatten(2)  # [B, N, h * d]
         projected: Tensor = attn.to_out[0](out)

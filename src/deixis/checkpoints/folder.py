@@ -364,12 +364,25 @@ def read_manifest(folder: Path) -> Manifest:
 def _place(folder: Path, part: str, shared: Mapping[str, str]) -> Path:
     """The folder a part lies in: the system's own, or that of the backbone it shares the part with."""
     name = shared.get(part)
-    if name is None:
-        return folder
-    for beside in (folder.absolute().parent, shipped_folder()):
-        if Path(name).name == name and (beside / name / part).is_dir():
-            return beside / name
+    return folder if name is None else beside(folder, name, part)
+
+
+def beside(folder: Path, name: str, part: str) -> Path:
+    """The folder called ``name``, beside another one or among the shipped ones, that has a part for it.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    for parent in (folder.absolute().parent, shipped_folder()):
+        if Path(name).name == name and (parent / name / part).is_dir():
+            return parent / name
     raise ModelError(folder, f"shares its {part} with '{name}', which is not here", f"copy '{name}' beside it")
+
+
+def check_beside(folder: Path, backbone: Path) -> None:
+    """Raise UsageError unless two folders have the same parent."""
+    if folder.absolute().parent != backbone.absolute().parent:
+        raise UsageError(backbone, f"does not lie beside {folder}", "move one of them")
 
 
 def read_part(folder: Path, part: str, shared: Mapping[str, str] | None = None) -> dict[str, Tensor]:
@@ -399,8 +412,7 @@ def share_parts(folder: Path, backbone: Path) -> list[str]:
         ModelError: if either is damaged.
         UsageError: if they do not lie beside each other.
     """
-    if folder.absolute().parent != backbone.absolute().parent:
-        raise UsageError(backbone, f"does not lie beside {folder}", "move one of them")
+    check_beside(folder, backbone)
     manifest = read_manifest(folder)
     common = []
     for part in ("vae", "unet", "text_encoder"):

@@ -36,12 +36,12 @@ from deixis.backbones.stable_diffusion import (
     read_text_encoder,
     read_tokenizer,
 )
-from deixis.checkpoints.folder import check_free, copy_card, file_digest
+from deixis.checkpoints.folder import beside, check_beside, check_free, copy_card, file_digest
 from deixis.checkpoints.layout import AGAIN, CLASSES, INDEX, System, kind_of, read_json, system_of
 from deixis.conditioning.text import Padding, TextTower
-from deixis.errors import CheckpointError, ModelError, UsageError
+from deixis.errors import CheckpointError, ModelError
 from deixis.io import write_json
-from deixis.registry import PIPELINE_PARTS, shipped_folder
+from deixis.registry import PIPELINE_PARTS
 from deixis.systems.e2e_ft import E2EFT, E2EFTConfig
 from deixis.systems.lotus import Lotus, LotusConfig
 from deixis.systems.marigold import Marigold, MarigoldConfig
@@ -201,10 +201,7 @@ def _shared_parts(folder: Path, index: Mapping[str, Any]) -> dict[str, Path]:
     for part, name, sha256 in entries:
         if part not in SHAREABLE:
             raise ModelError(folder / INDEX, f"shares '{part}'", f"parts that can be shared are {', '.join(SHAREABLE)}")
-        beside = [place / name / part for place in (folder.absolute().parent, shipped_folder())]
-        found = next((place for place in beside if Path(name).name == name and place.is_dir()), None)
-        if found is None:
-            raise ModelError(folder, f"shares its {part} with '{name}', which is not here", f"copy '{name}' beside it")
+        found = beside(folder, name, part) / part
         if part_digest(found) != sha256:
             raise ModelError(
                 found, f"is not the {part} that {folder.name} was made with", f"copy '{name}' again, or {folder.name}"
@@ -235,8 +232,7 @@ def share_pipeline_parts(folder: Path, backbone: Path) -> list[str]:
         ModelError: if either is damaged.
         UsageError: if they do not lie beside each other.
     """
-    if folder.absolute().parent != backbone.absolute().parent:
-        raise UsageError(backbone, f"does not lie beside {folder}", "move one of them")
+    check_beside(folder, backbone)
     index = read_json(folder / INDEX)
     places = {part: folder / part for part in SHAREABLE if (folder / part).is_dir()}
     common = [part for part, place in places.items() if _same_part(part, place, backbone / part)]
