@@ -40,6 +40,8 @@ REPOSITORY = Path(__file__).parents[2]
 MINIS = {path.stem: path for path in sorted((REPOSITORY / "recipes" / "mini").glob("*.yaml"))}
 # Another one that starts from nothing.
 UNTRAINED = "untrained_depth"
+# One that goes on with another's weights.
+CONTINUED = "4_evp_depth_roads"
 RECIPES = {**MINIS, UNTRAINED: REPOSITORY / "tests" / "recipes" / f"{UNTRAINED}.yaml"}
 GIVEN: dict[str, Any] = {name: OmegaConf.to_container(OmegaConf.load(path)) for name, path in RECIPES.items()}
 
@@ -301,7 +303,7 @@ def test_latents_are_divided_by_what_they_were_divided_by(chain, name):
         assert std == pytest.approx(1 / vae.config.scaling_factor)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != UNTRAINED])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in (UNTRAINED, CONTINUED)])
 def test_a_method_starts_from_the_parts_of_the_last_stage(chain, name):
     recipe = chain.recipe(name)
     donor = StableDiffusion.from_pretrained(Path(str(recipe.init)))
@@ -313,6 +315,34 @@ def test_a_method_starts_from_the_parts_of_the_last_stage(chain, name):
         shared = {key: value for key, value in mine.state_dict().items() if key in before}
         assert len(shared) > 0.8 * len(before)
         assert all(value.equal(before[key].to(value.dtype)) for key, value in shared.items())
+
+
+def test_weights_of_the_same_system_go_on_learning_but_for_what_is_frozen(chain):
+    before, after = (weights(chain.runs / name) for name in (of("evp-depth"), CONTINUED))
+    for part in ("vae", "unet", "text_encoder"):
+        files = [file for file in before if file.startswith(f"{part}/") and file.endswith(".safetensors")]
+        assert files
+        assert all(before[file] == after[file] for file in files)
+    heads = [safetensors.torch.load(found["head/model.safetensors"]) for found in (before, after)]
+    shared = heads[0].keys() & heads[1].keys() - {"stored_text"}
+    assert any(key.startswith("bins") for key in shared)
+    changed = {key.split(".")[0] for key in shared if not heads[0][key].equal(heads[1][key])}
+    assert changed == {"imafr", "join", "decoder", "bins"}
+    manifests = [read_manifest(chain.runs / name / "weights") for name in (of("evp-depth"), CONTINUED)]
+    assert [one.config["max_depth"] for one in manifests] == [10.0, 80.0]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("config.tokens=13", "config.tokens: is 13, and 12 in"),
+        ("frozen=[unett]", "frozen unett: is no part of evp-depth; did you mean unet?"),
+        ("system=vpd-depth bins=null", "holds evp-depth; start vpd-depth from its own"),
+    ],
+)
+def test_what_does_not_fit_the_weights_to_go_on_from(chain, tmp_path, override, line):
+    with pytest.raises(UsageError, match=line):
+        run(chain.recipe(CONTINUED, tmp_path / "run", *override.split()), lambda row: None)
 
 
 # ------------------------------------------------------------------------------------------------------ kills

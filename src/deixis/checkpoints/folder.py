@@ -241,7 +241,7 @@ def save_whole(
         stored = read_part(source, part, manifest.shared)
         unused = {key: value for key, value in stored.items() if key.startswith(UNUSED.get(part, ("\0",)))}
         parts[part] = unused | {key: _as_stored(value.cpu(), stored.get(key)) for key, value in tensors.items()}
-    vocabulary = _place(source, "tokenizer", manifest.shared) / "tokenizer"
+    vocabulary = place_of(source, "tokenizer", manifest.shared) / "tokenizer"
     words = vocabulary if tokenizer is not None and vocabulary.is_dir() else tokenizer
     save_folder(folder, dataclasses.replace(manifest, shared={}), parts, words, source)
 
@@ -302,7 +302,7 @@ def fingerprint(folder: Path) -> str:
         ModelError: if ``deixis.json`` is damaged, or a folder it shares parts with is not there.
     """
     shared = read_manifest(folder).shared if (folder / MANIFEST).is_file() else {}
-    parts = [_place(folder, part, shared) / part for part in sorted(shared)]
+    parts = [place_of(folder, part, shared) / part for part in sorted(shared)]
     whole = hashlib.sha256()
     for place in (folder, *parts):
         for file in sorted(place.rglob("*"), key=lambda path: path.relative_to(place).parts):
@@ -351,7 +351,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(path, f"is damaged ({error!r})", AGAIN) from error
     for part in CONFIGURED:
-        config = _place(folder, part, manifest.shared) / part / "config.json"
+        config = place_of(folder, part, manifest.shared) / part / "config.json"
         if part == "text_encoder" and not config.parent.is_dir():
             continue
         try:
@@ -361,8 +361,12 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _place(folder: Path, part: str, shared: Mapping[str, str]) -> Path:
-    """The folder a part lies in: the system's own, or that of the backbone it shares the part with."""
+def place_of(folder: Path, part: str, shared: Mapping[str, str]) -> Path:
+    """The folder a part lies in: the system's own, or that of the backbone it shares the part with.
+
+    Raises:
+        ModelError: if that is not there.
+    """
     name = shared.get(part)
     return folder if name is None else beside(folder, name, part)
 
@@ -391,7 +395,7 @@ def read_part(folder: Path, part: str, shared: Mapping[str, str] | None = None) 
     Raises:
         ModelError: if the file is damaged, or the folder it is shared with is not there.
     """
-    file = _place(folder, part, shared or {}) / FILES[part]
+    file = place_of(folder, part, shared or {}) / FILES[part]
     tensors = read_safetensors(file) if file.is_file() else {}
     if part == "text_encoder":  # transformers 5 writes diffusers folders without the prefix
         return {f"text_model.{key.removeprefix('text_model.')}": value for key, value in tensors.items()}
@@ -448,7 +452,7 @@ def load_folder(folder: Path) -> tuple[nn.Module, Manifest, CLIPTokenizer | None
     """
     manifest = read_manifest(folder)
     model = fill_parts(manifest, {part: read_part(folder, part, manifest.shared) for part in FILES}, folder)
-    vocabulary = _place(folder, "tokenizer", manifest.shared) / "tokenizer"
+    vocabulary = place_of(folder, "tokenizer", manifest.shared) / "tokenizer"
     if not vocabulary.is_dir():
         return model, manifest, None
     tokenizer = read_tokenizer(vocabulary)

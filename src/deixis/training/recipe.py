@@ -118,7 +118,9 @@ class Recipe:
         crop: autoencoder and depth: side of the square windows that are learned from [px]; null takes all.
         depth_share: autoencoder: how often a crop is of a depth map.
         kl: autoencoder: weight of the divergence.
-        init: diffusers folder whose parts the network starts from.
+        init: what the network starts from: a diffusers folder whose parts it takes, or the weight folder of a system
+            that goes on learning.
+        frozen: EVP and VPD: parts that stay as they are, for example ``unet``.
         semantic: weight of the label maps' loss of referring (:mod:`deixis.training.semantics`).
         dice: weight of the Dice loss of referring.
         lambd: of the SiLog loss of depth.
@@ -147,6 +149,7 @@ class Recipe:
     depth_share: float = 0.1
     kl: float = 5e-4
     init: str | None = None
+    frozen: tuple[str, ...] = ()
     semantic: float = 0.0
     dice: float = 0.0
     lambd: float = 0.5

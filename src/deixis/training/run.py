@@ -7,7 +7,7 @@ import os
 import pydoc_data.topics
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,11 +31,16 @@ from deixis.backbones.stable_diffusion import (
 )
 from deixis.backbones.weights import tensors_sha256
 from deixis.checkpoints.folder import (
+    FILES,
     MANIFEST,
     Manifest,
     Preprocessing,
     check_free,
+    fill_parts,
     network,
+    place_of,
+    read_manifest,
+    read_part,
     save_folder,
     split,
 )
@@ -44,6 +49,7 @@ from deixis.conditioning.embed import Embeddings
 from deixis.conditioning.text import Padding, TextTower
 from deixis.data import nyuv2
 from deixis.errors import DeixisError, UsageError
+from deixis.heads.metric_bins import MetricBins
 from deixis.io import write_json, write_text
 from deixis.registry import MINI_LICENCE, RELATIVE, SYSTEMS
 from deixis.training import relative
@@ -53,7 +59,7 @@ from deixis.training.best import Best
 from deixis.training.boards import open_board
 from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
-from deixis.training.checks import STAGES, check_shares
+from deixis.training.checks import STAGES, check_shares, nearest
 from deixis.training.contrast import ContrastTask, TextSide
 from deixis.training.depth import DepthTask
 from deixis.training.distill import Distillation
@@ -215,9 +221,13 @@ def _vocabulary(recipe: Recipe, folder: Path, store: Store, *, begun: bool) -> C
     if begun:
         return read_tokenizer(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    if recipe.init is not None and (Path(recipe.init) / "tokenizer").is_dir():
-        _copy(Path(recipe.init) / "tokenizer", folder)
-        return read_tokenizer(folder)
+    if recipe.init is not None:
+        init = Path(recipe.init)
+        shared = read_manifest(init).shared if (init / MANIFEST).is_file() else {}
+        source = place_of(init, "tokenizer", shared) / "tokenizer"
+        if source.is_dir():
+            _copy(source, folder)
+            return read_tokenizer(folder)
     return train_tokenizer(corpus(store), recipe.vocabulary, folder)
 
 
@@ -412,9 +422,14 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
     """The network of a recipe before training, and its manifest.
 
     Raises:
-        UsageError: if the libraries cannot build such a backbone.
+        UsageError: if the libraries cannot build such a backbone, or ``init`` holds another system's weights.
         ModelError: if the system cannot work with it.
     """
+    if recipe.init is not None and (Path(recipe.init) / MANIFEST).is_file():
+        model, manifest = _continued(recipe, Path(recipe.init))
+        if recipe.bins is not None:
+            _bins(model).spread(*recipe.bins)
+        return model, manifest
     parts = network_parts(recipe, tokenizer)
     _wanted(parts, ("vae", "unet", "text_encoder"), recipe)
     architecture = {name: architecture_of(part) for name, part in parts.items()}
@@ -425,10 +440,7 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
     manifest = Manifest(
         system=recipe.system,
         config=config,
-        preprocessing=Preprocessing(
-            (int(recipe.data.size[0]), int(recipe.data.size[1])),
-            "stretch" if SYSTEMS[recipe.system].task == "refer" else "fit",
-        ),
+        preprocessing=_preprocessing(recipe),
         licence=MINI_LICENCE,
         architecture=architecture,
         source=f"recipe for {recipe.system}, seed {recipe.optimisation.seed}",
@@ -442,9 +454,35 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
     torch.manual_seed(recipe.optimisation.seed)
     model = network(manifest, backbone)
     if recipe.bins is not None:
-        bins: Any = model.bins
-        bins.spread(*recipe.bins)
+        _bins(model).spread(*recipe.bins)
     return model, manifest
+
+
+def _bins(model: Any) -> MetricBins:  # noqa: ANN401 - EVP depth
+    bins: MetricBins = model.bins
+    return bins
+
+
+def _continued(recipe: Recipe, init: Path) -> tuple[nn.Module, Manifest]:
+    """The weights of the same system, to go on from; depth may be given another range."""
+    before = read_manifest(init)
+    if before.system != recipe.system:
+        raise UsageError(f"init {init}", f"holds {before.system}", f"start {recipe.system} from its own, or a backbone")
+    for key, value in recipe.config.items():
+        if key != "max_depth" and before.config.get(key) != value:
+            raise UsageError(f"config.{key}", f"is {value}, and {before.config.get(key)} in {init}", "leave it out")
+    config = {key: value for key, value in {**before.config, **recipe.config}.items() if key != "stored"}
+    source = f"{before.source}; went on by recipe, seed {recipe.optimisation.seed}"
+    manifest = replace(before, config=config, preprocessing=_preprocessing(recipe), shared={}, source=source)
+    parts = {part: read_part(init, part, before.shared) for part in FILES}
+    parts["head"].pop("stored_text", None)  # the mean of captions that are not learned from now
+    # A copy: what is float32 on disk is mapped from there.
+    return copy.deepcopy(fill_parts(manifest, parts, init)), manifest
+
+
+def _preprocessing(recipe: Recipe) -> Preprocessing:
+    size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
+    return Preprocessing(size, "stretch" if SYSTEMS[recipe.system].task == "refer" else "fit")
 
 
 def architecture_of(part: nn.Module) -> dict[str, Any]:
@@ -524,6 +562,11 @@ def _finetune(
     """EVP or VPD; a weight folder."""
     assert tokenizer is not None
     model, manifest = build(recipe, tokenizer)
+    for name in recipe.frozen:
+        named = dict(model.named_children())
+        if name not in named:
+            raise UsageError(f"frozen {name}", f"is no part of {recipe.system}", nearest(name, list(named)))
+        named[name].requires_grad_(False)
     task = task_of(recipe, model, tokenizer, stores)
     _adapt(recipe, model)
 
