@@ -23,7 +23,8 @@ import torch
 from deixis.cli import main
 from deixis.errors import DeixisError
 from deixis.training import run
-from deixis.training.loop import Schedule, _Stepper
+from deixis.training.fsdp import whole
+from deixis.training.loop import Schedule, _distributed, _Stepper
 from deixis.training.machine import Hardware, begin
 
 SCHEDULE = Schedule(
@@ -35,18 +36,20 @@ Step = dict[str, Any]
 def one_step(task: Any, model: torch.nn.Module, batch: dict[str, Any], hardware: Hardware) -> Step:
     """Loss, gradient norm, gradients and batch statistics of a step without a learning rate."""
     trained = torch.nn.ModuleDict({"model": model, "auxiliary": task.auxiliary}).train()
-    optimiser = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=0.0)
     accelerator = begin("cpu", hardware.precision)
-    stepper = _Stepper(trained, task, SCHEDULE, hardware, accelerator, torch.device("cpu"), optimiser)
-    loss, norm = stepper(batch, 0)
-    gradients = {name: p.grad.clone() for name, p in trained.named_parameters() if p.grad is not None}
+    call = _distributed(trained, task, hardware, accelerator)
+    optimiser = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=0.0)
+    loss, norm = _Stepper(call, task, SCHEDULE, hardware, accelerator, torch.device("cpu"), optimiser)(batch, 0)
+    gradients = whole({name: p.grad for name, p in trained.named_parameters() if p.grad is not None})
     statistics = {name: value for name, value in trained.named_buffers() if "running" in name}
     return {"loss": loss, "norm": norm, "gradients": gradients, "statistics": statistics}
 
 
 def gradients(path: str) -> None:
     jobs = torch.load(path, weights_only=False)
-    steps = [one_step(*job, Hardware()) for job in copy.deepcopy(jobs)]
+    steps = {
+        fsdp: [one_step(*job, Hardware(fsdp=fsdp)) for job in copy.deepcopy(jobs)] for fsdp in (False, True)
+    }
     torch.save(steps, f"{path}.{os.environ['RANK']}")
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
         os._exit(9)

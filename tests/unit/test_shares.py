@@ -171,7 +171,7 @@ class Pair(NamedTuple):
 
     codes: list[int]
     said: str
-    steps: list[list[dict[str, Any]]]
+    steps: list[dict[bool, list[dict[str, Any]]]]
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +192,11 @@ def pair(jobs, tmp_path_factory) -> Pair:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+@pytest.mark.parametrize("fsdp", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_with_half_of_the_batch_equal_one(jobs, pair, name):
-    one, other = (steps[NAMES.index(name)] for steps in pair.steps)
+def test_two_processes_with_half_of_the_batch_equal_one(jobs, pair, name, fsdp):
+    """Whether each has the whole network, or a part of its parameters and gradients."""
+    one, other = (steps[fsdp][NAMES.index(name)] for steps in pair.steps)
     check(one, step(jobs[name]))  # batch norms see both halves
     assert one["loss"] == other["loss"]
     assert all(gradient.equal(other["gradients"][key]) for key, gradient in one["gradients"].items())

@@ -366,7 +366,7 @@ def test_the_average_takes_statistics_along_and_copies_counters():
     model.running_var.fill_(3.0)
     model.num_batches_tracked.fill_(9)
     model.weight.data.fill_(2.0)
-    loop._average(average, model, 0.75)
+    loop._average(list(average.state_dict().values()), list(model.state_dict().values()), 0.75)
     assert average.running_mean.tolist() == [0.25, 0.25]
     assert average.running_var.tolist() == [1.5, 1.5]
     assert average.weight.tolist() == [1.25, 1.25]
