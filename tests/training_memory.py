@@ -2,9 +2,9 @@
 
     python -m tests.training_memory [--size 480x640] [--batches 1,2] [--keep-activations]
 
-A line for each batch size: its pictures, the process's peak so far [GB] and the seconds of the step. Float32, AdamW with
-the published parameter groups, and gradient checkpointing unless activations are kept. A step on a small picture comes
-first: from then on the optimiser's states are there. Needs some 20 GB, and minutes a step on two cores.
+A line for each batch size: its pictures, the process's peak so far [GB] and the seconds of the step. Float32, AdamW
+with the published parameter groups, and gradient checkpointing unless activations are kept. A step on a small picture
+comes first: from then on the optimiser's states are there. Needs some 20 GB, and minutes a step on two cores.
 """
 
 from __future__ import annotations

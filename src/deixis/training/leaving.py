@@ -27,6 +27,7 @@ class StoppedError(DeixisError):
 
     def __init__(self, number: int, step: int, out: Path) -> None:
         self.number, self.step, self.out = number, step, out
+        self.code = 128 + number  # as shells report a process that a signal ended
         name = signal.Signals(number).name
         super().__init__(out, f"stopped by {name} after step {step}", "give the same command again to go on from there")
 
