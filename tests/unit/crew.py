@@ -111,7 +111,7 @@ def ripple(out: Path, hardware: Hardware, stop: int | None = None) -> nn.Module:
 
 def in_parts(out: Path) -> None:
     """Interrupted at step 5, whose checkpoint is kept; the second start finishes it."""
-    hardware = Hardware(fsdp=True, accumulation=2, checkpointing=True)
+    hardware = Hardware(fsdp=True, checkpointing=True)
     try:
         ripple(out, hardware, stop=5)
     except KeyboardInterrupt:
@@ -122,9 +122,16 @@ def in_parts(out: Path) -> None:
     ripple(out, hardware)
 
 
+def how(job: Any, *, fsdp: bool) -> Hardware:
+    """In parts also in turns, where no batch norm sees that."""
+    task, model, _ = job
+    norms = any(isinstance(part, nn.BatchNorm2d) for part in [*model.modules(), *task.auxiliary.modules()])
+    return Hardware(fsdp=fsdp, accumulation=2 if fsdp and not norms else 1)
+
+
 def gradients(path: str) -> None:
     jobs = torch.load(path, weights_only=False)
-    steps = {fsdp: [one_step(*job, Hardware(fsdp=fsdp)) for job in copy.deepcopy(jobs)] for fsdp in (False, True)}
+    steps = {fsdp: [one_step(*job, how(job, fsdp=fsdp)) for job in copy.deepcopy(jobs)] for fsdp in (False, True)}
     torch.save(steps, f"{path}.{os.environ['RANK']}")
     in_parts(Path(f"{path}.run"))
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:

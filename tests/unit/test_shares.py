@@ -219,7 +219,7 @@ def alike(found: Any, wanted: Any, where: str = "") -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 def test_a_network_in_parts_learns_what_a_whole_one_does_and_is_saved_whole(pair, tmp_path):
     """Parameters, averages and optimiser; after an interruption, and gone on with by one process."""
-    hardware = Hardware(accumulation=2)
+    hardware = Hardware()
     wanted = ripple(tmp_path / "alone", hardware).state_dict()
     whole, parts = load_state(tmp_path / "alone" / "state.pt"), load_state(pair.run / "state.pt")
     for name in ("trained", "average", "optimiser"):
