@@ -1,8 +1,9 @@
 """Several processes that know of each other, forked from one that has imported everything:
 
-    python -m tests.unit.crew COUNT gradients JOBS     one step of each job, with its gradients in JOBS.RANK; a run in
-                                                       parts that is interrupted and goes on, in JOBS.run; then the last
-                                                       process dies, and the others take the first job's once more
+    python -m tests.unit.crew COUNT gradients JOBS     one step of each job, and of one more in parts and in turns, with
+                                                       their gradients in JOBS.RANK; a run in parts that is interrupted
+                                                       and goes on, in JOBS.run; then the last process dies, and the
+                                                       others take the first job's step once more
     python -m tests.unit.crew COUNT train ARGUMENTS    deixis train
 
 What each says on stderr goes to stderr, and their exit codes to stdout as a list.
@@ -37,6 +38,8 @@ from deixis.training.machine import Hardware, begin
 SCHEDULE = Schedule(
     steps=1, lr=0.0, warmup=0, final=1.0, weight_decay=0.0, clip=None, ema=0.0, seed=0, save_every=1, eval_every=1
 )
+# The job whose last step is in parts and in turns: one without batch norms, which would see a turn alone.
+TURNED = 2
 Step = dict[str, Any]
 
 
@@ -122,16 +125,10 @@ def in_parts(out: Path) -> None:
     ripple(out, hardware)
 
 
-def how(job: Any, *, fsdp: bool) -> Hardware:
-    """In parts also in turns, where no batch norm sees that."""
-    task, model, _ = job
-    norms = any(isinstance(part, nn.BatchNorm2d) for part in [*model.modules(), *task.auxiliary.modules()])
-    return Hardware(fsdp=fsdp, accumulation=2 if fsdp and not norms else 1)
-
-
 def gradients(path: str) -> None:
     jobs = torch.load(path, weights_only=False)
-    steps = {fsdp: [one_step(*job, how(job, fsdp=fsdp)) for job in copy.deepcopy(jobs)] for fsdp in (False, True)}
+    steps = [one_step(*job, Hardware()) for job in copy.deepcopy(jobs)]
+    steps.append(one_step(*copy.deepcopy(jobs[TURNED]), Hardware(fsdp=True, accumulation=2)))
     torch.save(steps, f"{path}.{os.environ['RANK']}")
     in_parts(Path(f"{path}.run"))
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:

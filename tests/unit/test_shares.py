@@ -28,7 +28,7 @@ from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
 from deixis.training.shares import share_of
 from tests.tiny import stable_diffusion
-from tests.unit.crew import one_step, ripple
+from tests.unit.crew import TURNED, one_step, ripple
 
 ROOT = Path(__file__).parents[2]
 BATCH = 4
@@ -175,7 +175,7 @@ class Pair(NamedTuple):
     codes: list[int]
     said: str
     run: Path
-    steps: list[dict[bool, list[dict[str, Any]]]]
+    steps: list[list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -196,11 +196,10 @@ def pair(jobs, tmp_path_factory) -> Pair:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
-@pytest.mark.parametrize("fsdp", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-def test_two_processes_with_half_of_the_batch_equal_one(jobs, pair, name, fsdp):
-    """Whether each has the whole network, or a part of its parameters and gradients."""
-    one, other = (steps[fsdp][NAMES.index(name)] for steps in pair.steps)
+@pytest.mark.parametrize(("number", "name"), [*enumerate(NAMES), (len(NAMES), NAMES[TURNED])])
+def test_two_processes_with_half_of_the_batch_equal_one(jobs, pair, number, name):
+    """The last in parts: of parameters and gradients, too, each process has the half."""
+    one, other = (steps[number] for steps in pair.steps)
     check(one, step(jobs[name]))  # batch norms see both halves
     assert one["loss"] == other["loss"]
     assert all(gradient.equal(other["gradients"][key]) for key, gradient in one["gradients"].items())

@@ -142,7 +142,7 @@ def train(
         accelerator: this process among those of the run.
 
     Returns:
-        the averaged model.
+        the averaged model. With ``fsdp`` it is the main process's alone that holds the weights.
 
     Raises:
         NaNLossError: if loss or gradient is not finite; the weights of the last checkpoint are.
@@ -191,14 +191,14 @@ def train(
     began = time.perf_counter() - spent
     trained.train()
     waited, since = 0.0, time.perf_counter()
-    with requests() as asked:
+    with requests() as leave:
         for step in range(start, schedule.steps):
             for group, scale in zip(optimiser.param_groups, scales, strict=True):
                 group["lr"] = schedule.lr_at(step, scale)
-            asked_at = time.perf_counter()
+            asked = time.perf_counter()
             # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
             batch = task.batch(torch.Generator().manual_seed(schedule.seed * 1_000_003 + step))
-            waited += time.perf_counter() - asked_at
+            waited += time.perf_counter() - asked
             loss, norm = stepper(batch, step)
             mean.take(min(schedule.ema, (step + 1) / (step + 10)))
 
@@ -211,7 +211,7 @@ def train(
                     log({**row, "seconds": now - began, "waiting": waited / (now - since)})
                 running, waited, since = 0.0, 0.0, now
             with together(accelerator):
-                stopped = asked.of_any(accelerator)
+                stopped = leave.of_any(accelerator)
             last = done == schedule.steps
             looks, saves = last or done % schedule.eval_every == 0, last or done % schedule.save_every == 0 or stopped
             if not looks and not saves:
