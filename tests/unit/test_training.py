@@ -214,6 +214,8 @@ class Wave:
         if self.calls == self.breaks_at:
             if self.poison == "loss":
                 return loss * math.nan
+            if self.poison == "infinity":
+                return loss * math.inf
             if self.poison == "signal":
                 signal.raise_signal(self.signal)
                 return loss
@@ -346,9 +348,11 @@ def test_states_of_the_first_version_go_on(tmp_path):
     assert same(go(tmp_path / "b"), undisturbed)
 
 
-@pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison):
-    with pytest.raises(NaNLossError, match=rf"step 15: the {poison} is nan; the last checkpoint is intact"):
+@pytest.mark.parametrize(
+    ("poison", "said"), [("loss", "loss is nan"), ("infinity", "loss is inf"), ("gradient", "gradient is nan")]
+)
+def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison, said):
+    with pytest.raises(NaNLossError, match=rf"step 15: the {said}; the last checkpoint is intact"):
         go(tmp_path, task=Wave(breaks_at=16, poison=poison))
     state = load_state(tmp_path / "state.pt")
     assert state["step"] == 14
@@ -384,6 +388,17 @@ def test_who_asks_twice_does_not_wait():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert asked.number == signal.SIGINT
+
+
+def test_what_a_process_ignores_it_goes_on_ignoring():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with requests() as asked:
+            signal.raise_signal(signal.SIGINT)
+        assert asked.number == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_learning_rates():

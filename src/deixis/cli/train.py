@@ -44,14 +44,14 @@ def train(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.3f}"),
-        TextColumn("{task.fields[pace]:.2f} s a step"),
+        TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     silent = sys.stderr.closed or os.environ.get("RANK", "0") != "0"  # of several processes the first speaks
     shown = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), disable=silent)
     with shown:
-        bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"), pace=float("nan"))
+        bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"), pace="")
         before = (0.0, 0.0)
 
         def tell(line: str) -> None:
@@ -64,7 +64,7 @@ def train(
             shown.update(bar, completed=step)
             if "loss" in values:
                 if before[0]:  # where a resumed run began is not in the rows
-                    shown.update(bar, pace=(seconds - before[1]) / (step - before[0]))
+                    shown.update(bar, pace=f"{(seconds - before[1]) / (step - before[0]):.2f} s a step")
                 shown.update(bar, loss=values["loss"])
                 before = (step, seconds)
             else:

@@ -60,12 +60,16 @@ class Requests:
 
 @contextmanager
 def requests() -> Iterator[Requests]:
-    """Signals become requests while the context is open; only a program's main thread gets any."""
+    """Signals become requests while the context is open; only a program's main thread gets any.
+
+    Those that the process ignores it goes on ignoring: workers leave Ctrl-C to the process that started them.
+    """
     asked = Requests()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, asked) for number in heard}
     try:
         yield asked
     finally:
