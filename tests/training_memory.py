@@ -70,7 +70,7 @@ def main() -> None:
         batch = {
             "image": torch.rand(pictures, 3, rows, columns),
             "depth": 1 + torch.rand(pictures, 1, rows, columns),
-            "ids": torch.randint(1000, (pictures, 40)),
+            "ids": torch.randint(500, (pictures, 40)),
         }
         began = time.perf_counter()
         stepper(batch, step)

@@ -46,7 +46,7 @@ def own(value: Tensor) -> Tensor:
 
 def part_as(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor in parts as ``like`` is, on its device; itself there, where that is whole."""
-    if not isinstance(like, DTensor) or value.shape != like.shape:
+    if not isinstance(like, DTensor):
         return value.to(like.device)
     # Every process has the whole: nothing needs to be sent.
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
@@ -72,7 +72,7 @@ def optimiser_in_parts(state: dict[str, Any], optimiser: torch.optim.Optimizer) 
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     entries = {
         number: {
-            name: part_as(one, parameters[number]) if isinstance(parameters[number], DTensor) and one.ndim else one
+            name: part_as(one, parameters[number]) if one.ndim else one  # the rest counts steps
             for name, one in entry.items()
         }
         for number, entry in state["state"].items()

@@ -252,7 +252,7 @@ def _fitting(path: Path) -> Iterator[None]:
     """Says that a checkpoint is of another network."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         why = next(iter(str(error).splitlines()), "")[:120]
         raise CheckpointError(path, f"does not fit this network ({why})", OTHER_FOLDER) from error
 
