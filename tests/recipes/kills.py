@@ -75,7 +75,8 @@ class Victim:
         began = time.monotonic()
         if self.train(lambda: False, self.chain.runs / self.name):
             raise SystemExit(2)
-        self.seconds = time.monotonic() - began
+        # What is there from an earlier call takes no time: then what training took does.
+        self.seconds = max(time.monotonic() - began, load_state(self.chain.runs / self.name / "state.pt")["seconds"])
 
     def due(self, when: str, rng: random.Random) -> Due:
         """When the next attempt is killed."""
@@ -157,14 +158,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", default=SYSTEMS)
-    parser.add_argument("--out", type=Path, help="folder of the runs; a temporary one by default")
+    parser.add_argument("--out", type=Path, help="folder of data and runs, kept; a temporary one by default")
     given = parser.parse_args(arguments)
     names = [next(name for name in MINIS if GIVEN[name]["system"] == system) for system in given.systems.split(",")]
     with tempfile.TemporaryDirectory(prefix="deixis-kills-") as temporary:
         root = given.out or Path(temporary)
         chain = Chain(root / "nyuv2", root / "world", root / "undisturbed")
-        apart(lambda: tiny_nyuv2.write(chain.root, train=12, val=1, heldout=2))
-        apart(lambda: render_shards(chain.world, ("rooms", "roads"), 0, 11, Settings(48, 36, 1)))
+        if not chain.root.exists():
+            apart(lambda: tiny_nyuv2.write(chain.root, train=12, val=1, heldout=2))
+        if not chain.world.exists():
+            apart(lambda: render_shards(chain.world, ("rooms", "roads"), 0, 11, Settings(48, 36, 1)))
         victims = {name: Victim(name, chain, root / "killed") for name in needed(names)}
         for victim in victims.values():
             victim.undisturbed()
