@@ -16,7 +16,12 @@ class DeixisError(Exception):
         subject: what the error is about (a file name, an argument, a model name).
         problem: what is wrong with it.
         remedy: what to do about it.
+
+    Attributes:
+        code: exit code of a command that it ends.
     """
+
+    code = 2
 
     def __init__(self, subject: object, problem: str, remedy: str) -> None:
         self.subject = str(subject)

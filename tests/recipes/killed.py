@@ -21,7 +21,7 @@ from deixis.cli import main
 from deixis.training import run
 from deixis.training.recipe import read_recipe
 
-PATIENCE_S = 200
+PATIENCE_S = 1800
 
 # Cards tell how long it took, and would take as long as all the rest.
 run.write_card = lambda recipe, weights, seconds: None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,12 +29,15 @@ from deixis.errors import DeixisError, InputError, ModelError, UsageError
 from deixis.registry import RELATIVE, SYSTEMS
 from deixis.relative import RelativePredictor
 from deixis.training import findings, pretraining
+from deixis.training.checkpoint import load_state
 from deixis.training.checks import STAGES
+from deixis.training.depth import DepthTask
 from deixis.training.loop import NaNLossError
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.run import build, run
 from deixis.types import Depth
 from tests.recipes import tiny_nyuv2
+from tests.unit.test_training import largest_file
 
 REPOSITORY = Path(__file__).parents[2]
 # In their order: each starts from one before it.
@@ -467,7 +471,7 @@ def test_study_of_pretraining(chain, tmp_path, monkeypatch, system):
 
     def again() -> Path:
         done.clear()
-        return pretraining.study(tmp_path, [RECIPES[of(system)]], starts, overrides, workers=2, say=done.append)
+        return pretraining.study(tmp_path, [RECIPES[of(system)]], starts, overrides, workers=1, say=done.append)
 
     report = again()
     runs = sorted((tmp_path / "runs").iterdir())
@@ -512,7 +516,7 @@ def test_findings(chain, tmp_path, monkeypatch):
 
     def again() -> Path:
         done.clear()
-        return findings.study(tmp_path, [RECIPES[of("marigold")]], overrides, workers=2, say=done.append, extent=extent)
+        return findings.study(tmp_path, [RECIPES[of("marigold")]], overrides, workers=1, say=done.append, extent=extent)
 
     text = again().read_text()
     assert len(done) == 2 * 2
@@ -691,6 +695,59 @@ def test_a_data_set_that_is_none(chain, tmp_path):
 def test_sizes_that_the_library_refuses(chain, tmp_path):
     recipe = chain.short(tmp_path / "run", "backbone.unet.down_block_types=[A,B,C,D]")
     assert trouble(recipe, UsageError).startswith("backbone: cannot be built (")
+
+
+def test_a_full_disk_at_any_file_is_named_and_loses_nothing(chain, tmp_path):
+    """A quota stands in for the disk: too little for the file that comes next, again and again."""
+    out = tmp_path / "run"
+    recipe = chain.short(out)
+    words = max(path.stat().st_size for path in (Path(str(recipe.init)) / "tokenizer").iterdir())
+
+    def full(size: int, file: str) -> None:
+        with largest_file(size):
+            line = trouble(recipe)
+        assert line.startswith(f"{out / file}")
+        assert "cannot be written (" in line
+        assert "File too large" in line
+
+    full(100, "recipe.yaml")
+    full(words - 1, "tokenizer")
+    full(words + 1, "state.pt")
+    run(recipe, lambda row: None)
+    finished = weights(out)
+    (out / "curves.png").unlink()
+    full(4000, "curves.png")
+    shutil.rmtree(out / "weights")
+    full(words + 1, "weights")
+    run(recipe, lambda row: pytest.fail("it trains again"))
+    assert weights(out) == finished
+    assert (out / "curves.png").is_file()
+    assert not [path.name for path in out.rglob("*partial*")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_asked_to_end_says_how_to_go_on(chain, tmp_path, monkeypatch, capsys, number):
+    out = tmp_path / "run"
+    overrides = [f"init={chain.runs / of('contrast') / 'weights'}", "optimisation.steps=3", "optimisation.warmup=1"]
+    command = ["train", str(RECIPES[UNTRAINED]), *chain.overrides(UNTRAINED, out, *overrides)]
+    draw = DepthTask.batch
+
+    def asked(task: DepthTask, generator: torch.Generator) -> dict[str, Any]:
+        signal.raise_signal(number)
+        return draw(task, generator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DepthTask, "batch", asked)
+        with pytest.raises(SystemExit) as end:
+            main(command)
+    assert end.value.code == 128 + number
+    said = capsys.readouterr().err.splitlines()
+    line = f"deixis: {out}: stopped by {number.name} after step 1; give the same command again to go on from there"
+    assert said[-1] == line
+    assert load_state(out / "state.pt")["step"] == 1
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == 0
 
 
 def test_a_loss_without_a_value(chain, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,15 @@ from deixis.conditioning.text import TextTower
 from deixis.systems.evp import EVPDepth, EVPDepthConfig, EVPRefer, EVPReferConfig
 from deixis.training import relative
 from deixis.training.augment import Augmentation
+from deixis.training.checkpoint import load_state
 from deixis.training.depth import DepthTask
+from deixis.training.log import RunLog
 from deixis.training.machine import Hardware
 from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
 from deixis.training.shares import share_of
 from tests.tiny import stable_diffusion
-from tests.unit.crew import one_step
+from tests.unit.crew import TURNED, one_step, ripple
 
 ROOT = Path(__file__).parents[2]
 BATCH = 4
@@ -171,6 +174,7 @@ class Pair(NamedTuple):
 
     codes: list[int]
     said: str
+    run: Path
     steps: list[list[dict[str, Any]]]
 
 
@@ -188,16 +192,45 @@ def pair(jobs, tmp_path_factory) -> Pair:
         check=True,
     )
     steps = [torch.load(f"{path}.{rank}", weights_only=True) for rank in range(2)]
-    return Pair(json.loads(done.stdout), done.stderr, steps)
+    return Pair(json.loads(done.stdout), done.stderr, Path(f"{path}.run"), steps)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
-@pytest.mark.parametrize("name", NAMES)
-def test_two_processes_with_half_of_the_batch_equal_one(jobs, pair, name):
-    one, other = (steps[NAMES.index(name)] for steps in pair.steps)
+@pytest.mark.parametrize(("number", "name"), [*enumerate(NAMES), (len(NAMES), NAMES[TURNED])])
+def test_two_processes_with_half_of_the_batch_equal_one(jobs, pair, number, name):
+    """The last in parts: of parameters and gradients, too, each process has the half."""
+    one, other = (steps[number] for steps in pair.steps)
     check(one, step(jobs[name]))  # batch norms see both halves
     assert one["loss"] == other["loss"]
     assert all(gradient.equal(other["gradients"][key]) for key, gradient in one["gradients"].items())
+
+
+def alike(found: Any, wanted: Any, where: str = "") -> None:
+    """Of a state, to what rounding leaves after some steps of Adam."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys(), where
+        for key, value in wanted.items():
+            alike(found[key], value, f"{where}/{key}")
+    elif isinstance(wanted, Tensor):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9, msg=lambda said: f"{where}: {said}")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+def test_a_network_in_parts_learns_what_a_whole_one_does_and_is_saved_whole(pair, tmp_path):
+    """Parameters, averages and optimiser; after an interruption, and gone on with by one process."""
+    hardware = Hardware()
+    wanted = ripple(tmp_path / "alone", hardware).state_dict()
+    whole, parts = load_state(tmp_path / "alone" / "state.pt"), load_state(pair.run / "state.pt")
+    for name in ("trained", "average", "optimiser"):
+        alike(parts[name], whole[name], name)
+    assert {type(value) for value in parts["trained"].values()} == {Tensor}
+    values = [[row["val"] for row in RunLog(out / "log.jsonl", print).rows()] for out in (pair.run, tmp_path / "alone")]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert len(values[0]) == 3
+    (tmp_path / "half").mkdir()
+    shutil.copyfile(pair.run / "half.pt", tmp_path / "half" / "state.pt")
+    assert load_state(tmp_path / "half" / "state.pt")["step"] == 4
+    alike(ripple(tmp_path / "half", hardware).state_dict(), wanted)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")

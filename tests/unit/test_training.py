@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import pickle
 import resource
 import shutil
+import signal
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from deixis.training import loop
 from deixis.training.augment import Augmentation, Warp, draw_warp, jitter_colour
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.depth import NON_METRIC_LEVELS, DepthTask, evaluate_depth
+from deixis.training.leaving import StoppedError, requests
 from deixis.training.log import RunLog
 from deixis.training.loop import NaNLossError, Schedule, train
 from deixis.training.refer import ReferTask, _dice, _reworded, photo_pairs, world_pairs
@@ -199,7 +202,7 @@ class Wave:
         self.calls = 0
         self.breaks_at = breaks_at
         self.poison = poison
-        self.evaluated_in_training_mode = False
+        self.signal = signal.SIGTERM
 
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
         x = torch.rand(8, 4, generator=generator)
@@ -211,6 +214,11 @@ class Wave:
         if self.calls == self.breaks_at:
             if self.poison == "loss":
                 return loss * math.nan
+            if self.poison == "infinity":
+                return loss * math.inf
+            if self.poison == "signal":
+                signal.raise_signal(self.signal)
+                return loss
             zero = next(model.parameters()).sum() * 0
             return loss + zero.abs().sqrt()  # finite, with a gradient that is not
         return loss
@@ -340,14 +348,57 @@ def test_states_of_the_first_version_go_on(tmp_path):
     assert same(go(tmp_path / "b"), undisturbed)
 
 
-@pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison):
-    with pytest.raises(NaNLossError, match=rf"step 15: the {poison} is nan; the last checkpoint is intact"):
+@pytest.mark.parametrize(
+    ("poison", "said"), [("loss", "loss is nan"), ("infinity", "loss is inf"), ("gradient", "gradient is nan")]
+)
+def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison, said):
+    with pytest.raises(NaNLossError, match=rf"step 15: the {said}; the last checkpoint is intact"):
         go(tmp_path, task=Wave(breaks_at=16, poison=poison))
     state = load_state(tmp_path / "state.pt")
     assert state["step"] == 14
     assert all(value.isfinite().all() for value in state["trained"].values())
     assert same(go(tmp_path), go(tmp_path / "undisturbed"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [12, 20, SCHEDULE.steps])
+def test_a_run_that_is_asked_to_end_saves_its_step(tmp_path, number, step):
+    undisturbed, before = go(tmp_path / "a"), signal.getsignal(number)
+    task, out = Wave(breaks_at=step, poison="signal"), tmp_path / "b"
+    task.signal = number
+    if step == SCHEDULE.steps:
+        assert same(go(out, task=task), undisturbed)  # nothing is left to do
+    else:
+        with pytest.raises(StoppedError) as caught:
+            go(out, task=task)
+        assert str(caught.value) == (
+            f"{out}: stopped by {number.name} after step {step}; give the same command again to go on from there"
+        )
+        assert caught.value.code == 128 + number
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        assert load_state(out / "state.pt")["step"] == step
+    assert signal.getsignal(number) is before
+    assert same(go(out), undisturbed)
+    assert log_of(out) == log_of(tmp_path / "a")
+
+
+def test_who_asks_twice_does_not_wait():
+    with requests() as asked:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert asked.number == signal.SIGINT
+
+
+def test_what_a_process_ignores_it_goes_on_ignoring():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with requests() as asked:
+            signal.raise_signal(signal.SIGINT)
+        assert asked.number == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_learning_rates():
@@ -366,7 +417,7 @@ def test_the_average_takes_statistics_along_and_copies_counters():
     model.running_var.fill_(3.0)
     model.num_batches_tracked.fill_(9)
     model.weight.data.fill_(2.0)
-    loop._average(average, model, 0.75)
+    loop._average(list(average.state_dict().values()), list(model.state_dict().values()), 0.75)
     assert average.running_mean.tolist() == [0.25, 0.25]
     assert average.running_var.tolist() == [1.5, 1.5]
     assert average.weight.tolist() == [1.25, 1.25]

@@ -31,6 +31,7 @@ from deixis.cli import (
     world,
 )
 from deixis.cli.common import INTERRUPTED, NO_READER, OK, USAGE, Settings, drop, fail, put, report
+from deixis.errors import DeixisError
 
 app = typer.Typer(
     name="deixis",
@@ -109,7 +110,7 @@ def _run(arguments: list[str]) -> int:
         # Usage errors of the parser, whose classes depend on typer's version, know how to show themselves.
         if not hasattr(error, "format_message"):
             fail(error)
-            return USAGE
+            return error.code if isinstance(error, DeixisError) else USAGE
         _report_usage(error)
         return USAGE
     if not arguments:

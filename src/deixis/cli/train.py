@@ -30,7 +30,10 @@ def train(
         ),
     ] = None,
 ) -> int:
-    """Train a recipe. The same command goes on where an interrupted run stopped; stdout gets the weight folder."""
+    """Train a recipe. The same command goes on where an interrupted run stopped; stdout gets the weight folder.
+
+    SIGTERM and Ctrl-C end it after its step, with a checkpoint; a second Ctrl-C at once.
+    """
     from deixis.training.recipe import read_recipe
     from deixis.training.run import run
 
@@ -41,22 +44,29 @@ def train(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     silent = sys.stderr.closed or os.environ.get("RANK", "0") != "0"  # of several processes the first speaks
     shown = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), disable=silent)
     with shown:
-        bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"))
+        bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"), pace="")
+        before = (0.0, 0.0)
 
         def tell(line: str) -> None:
             if not silent:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         def log(values: dict[str, float]) -> None:
-            shown.update(bar, completed=values["step"])
+            nonlocal before
+            step, seconds = values["step"], values["seconds"]
+            shown.update(bar, completed=step)
             if "loss" in values:
+                if before[0]:  # where a resumed run began is not in the rows
+                    shown.update(bar, pace=f"{(seconds - before[1]) / (step - before[0]):.2f} s a step")
                 shown.update(bar, loss=values["loss"])
+                before = (step, seconds)
             else:
                 tell("  ".join(f"{key} {value:.4g}" for key, value in values.items()))
 

@@ -37,7 +37,7 @@ from deixis.relative import RelativePredictor
 from deixis.systems.marigold import Marigold
 from deixis.training.comparison import Comparison, Estimate, comparison_table, mean, table
 from deixis.training.measure_relative import WORLD
-from deixis.training.recipe import Recipe, read_recipe
+from deixis.training.recipe import Recipe, difference, read_recipe
 from deixis.training.run import fit
 from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes
 from deixis.training.store import Source
@@ -148,8 +148,9 @@ def runs_of(
     for recipe_ in read:
         if recipe_.system not in RELATIVE:
             raise UsageError(recipe_.system, "is no system of affine-invariant depth", f"use {', '.join(RELATIVE)}")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for job, _ in zip(jobs, pool.map(_do, jobs), strict=True):
+    todo = [job for job, recipe_ in zip(jobs, read, strict=True) if not _is_done(job.out, recipe_)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # which begin with the first job
+        for job, _ in zip(todo, pool.map(_do, todo), strict=True):
             say(f"done: {job.out.relative_to(out)}")
     found: dict[str, Runs] = {}
     for job, recipe_ in zip(jobs, read, strict=True):
@@ -176,6 +177,11 @@ class Runs:
         self.untold: list[dict[str, Any]] = []
         self.told_logs: list[list[dict[str, float]]] = []
         self.untold_logs: list[list[dict[str, float]]] = []
+
+
+def _is_done(out: Path, recipe: Recipe) -> bool:
+    """Whether a run is measured; that of another recipe is not, and says so when it is gone on with."""
+    return (out / "measured.json").is_file() and difference(recipe, out / "recipe.yaml") is None
 
 
 def _do(job: Job) -> None:

@@ -6,7 +6,8 @@ bit for bit, as one left alone: on the same machine with the same libraries, dat
 number of threads adds in another order, and the last bits differ.
 
 The processes of a run all draw that one batch, and each learns from its share of it (:mod:`deixis.training.shares`):
-how many there are changes the weights by no more than that.
+how many there are changes the weights by no more than that. Nor does it matter whether each holds the whole network or
+a part of it (:mod:`deixis.training.fsdp`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,9 +28,11 @@ from torch import Tensor, nn
 from deixis.errors import CheckpointError, DeixisError, UsageError
 from deixis.training.best import Best
 from deixis.training.checkpoint import load_state, save_state
+from deixis.training.fsdp import optimiser_in_parts, own, part_as, scatter, whole
 from deixis.training.groups import Groups, parameter_groups
+from deixis.training.leaving import StoppedError, requests
 from deixis.training.log import RunLog
-from deixis.training.machine import Hardware, begin, place, prepare_blocks, together, unets
+from deixis.training.machine import Hardware, begin, place, prepare_blocks, together
 from deixis.training.schedules import Shape, rate, scaled
 from deixis.training.shares import Averaged, share_batch_norms, share_of
 
@@ -138,10 +142,11 @@ def train(
         accelerator: this process among those of the run.
 
     Returns:
-        the averaged model.
+        the averaged model. With ``fsdp`` it is the main process's alone that holds the weights.
 
     Raises:
         NaNLossError: if loss or gradient is not finite; the weights of the last checkpoint are.
+        StoppedError: if the process got SIGTERM or SIGINT; the step it was in is in the checkpoint.
         LostWorkerError: if another process of the run is gone.
         UsageError: if the checkpoint in ``out`` belongs to another schedule or other data.
         CheckpointError: if it is damaged or does not fit the network.
@@ -150,81 +155,163 @@ def train(
     hardware = hardware or Hardware()
     accelerator = accelerator or begin(device, hardware.precision)
     main, where = accelerator.is_main_process, place(accelerator, device)
-    average = model if schedule.ema == 0 else copy.deepcopy(model).requires_grad_(False)
+    in_parts = hardware.fsdp and accelerator.num_processes > 1
+    average = copy.deepcopy(model).requires_grad_(False) if schedule.ema or in_parts else model
     trained = nn.ModuleDict({"model": model, "auxiliary": task.auxiliary})
-    layout = torch.channels_last if hardware.channels_last else torch.preserve_format
+    layout = torch.channels_last if hardware.channels_last and not in_parts else torch.preserve_format
     for part in (trained, average):
         part.to(where, memory_format=layout)  # type: ignore[call-overload]  # torch's own stub
+    path = out / "state.pt"
+    state = None
+    if path.exists():
+        state = load_state(path)
+        _check_same(state, schedule, task.data, path)
+        with _fitting(path):
+            trained.load_state_dict(state["trained"])
+            average.load_state_dict(state["average"])
+    call = _distributed(trained, task, hardware, accelerator)
+    mean = _Mean(average, model, where)
     groups = parameter_groups(model, task.auxiliary, schedule.weight_decay, schedule.groups, system)
     scales = [group.pop("scale") for group in groups]
     optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
     start, spent, running = 0, 0.0, 0.0
-    path = out / "state.pt"
-    if path.exists():
-        state = load_state(path)
-        _check_same(state, schedule, task.data, path)
-        try:
-            trained.load_state_dict(state["trained"])
-            average.load_state_dict(state["average"])
-            optimiser.load_state_dict(state["optimiser"])
+    if state is not None:
+        with _fitting(path):
+            optimiser.load_state_dict(optimiser_in_parts(state["optimiser"], optimiser))
             start, spent, running = int(state["step"]), float(state["seconds"]), float(state.get("running", 0.0))
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            why = next(iter(str(error).splitlines()), "")[:120]
-            raise CheckpointError(path, f"does not fit this network ({why})", OTHER_FOLDER) from error
         if accelerator.scaler is not None and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])
+        del state
     if main:
         log.rewind(start)
     if best is not None:
         best.begin(start)
-    stepper = _Stepper(trained, task, schedule, hardware, accelerator, where, optimiser)
+    stepper = _Stepper(call, task, schedule, hardware, accelerator, where, optimiser)
 
     began = time.perf_counter() - spent
     trained.train()
     waited, since = 0.0, time.perf_counter()
-    for step in range(start, schedule.steps):
-        for group, scale in zip(optimiser.param_groups, scales, strict=True):
-            group["lr"] = schedule.lr_at(step, scale)
-        asked = time.perf_counter()
-        # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
-        batch = task.batch(torch.Generator().manual_seed(schedule.seed * 1_000_003 + step))
-        waited += time.perf_counter() - asked
-        loss, norm = stepper(batch, step)
-        if average is not model:
-            _average(average, model, min(schedule.ema, (step + 1) / (step + 10)))
+    with requests() as leave:
+        for step in range(start, schedule.steps):
+            for group, scale in zip(optimiser.param_groups, scales, strict=True):
+                group["lr"] = schedule.lr_at(step, scale)
+            asked = time.perf_counter()
+            # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
+            batch = task.batch(torch.Generator().manual_seed(schedule.seed * 1_000_003 + step))
+            waited += time.perf_counter() - asked
+            loss, norm = stepper(batch, step)
+            mean.take(min(schedule.ema, (step + 1) / (step + 10)))
 
-        running += loss
-        done = step + 1
-        now = time.perf_counter()
-        if done % 10 == 0:
-            row = {"step": done, "loss": running / 10, "lr": schedule.lr_at(step), "norm": norm}
-            if main:
-                log({**row, "seconds": now - began, "waiting": waited / (now - since)})
-            running, waited, since = 0.0, 0.0, now
-        # The log comes before the checkpoint: what a kill between the two leaves too much is dropped by the resume,
-        # what it left out would be missing for good.
-        if done % schedule.eval_every == 0 or done == schedule.steps:
-            found = task.evaluate(average)
-            if main:
-                log({"step": done, "seconds": now - began, **found})
-            if best is not None and main:
-                best(found, average, done)
-        if main and (done % schedule.save_every == 0 or done == schedule.steps):
-            save_state(
-                {
-                    "trained": trained.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
-                    "step": done,
-                    "seconds": now - began,
-                    "running": running,
-                    "schedule": vars(schedule),
-                    "data": task.data,
-                },
-                path,
-            )
-    return average
+            running += loss
+            done = step + 1
+            now = time.perf_counter()
+            if done % 10 == 0:
+                row = {"step": done, "loss": running / 10, "lr": schedule.lr_at(step), "norm": norm}
+                if main:
+                    log({**row, "seconds": now - began, "waiting": waited / (now - since)})
+                running, waited, since = 0.0, 0.0, now
+            with together(accelerator):
+                stopped = leave.of_any(accelerator)
+            last = done == schedule.steps
+            looks, saves = last or done % schedule.eval_every == 0, last or done % schedule.save_every == 0 or stopped
+            if not looks and not saves:
+                continue
+            # The log comes before the checkpoint: what a kill between the two leaves too much is dropped by the resume,
+            # what it left out would be missing for good.
+            with together(accelerator), mean.network(keep=main or looks) as averaged:
+                if looks:
+                    found = task.evaluate(averaged)
+                    if main:
+                        log({"step": done, "seconds": now - began, **found})
+                    if best is not None and main:
+                        best(found, averaged, done)
+                if saves:
+                    learned = whole({"trained": trained.state_dict(), "optimiser": optimiser.state_dict()}, keep=main)
+                    if main:
+                        save_state(
+                            {
+                                **learned,
+                                "average": averaged.state_dict(),
+                                "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+                                "step": done,
+                                "seconds": now - began,
+                                "running": running,
+                                "schedule": vars(schedule),
+                                "data": task.data,
+                            },
+                            path,
+                        )
+            if stopped and not last:
+                raise StoppedError(stopped, done, out)
+    with together(accelerator), mean.network(keep=main) as averaged:
+        return averaged
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Says that a checkpoint is of another network."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = next(iter(str(error).splitlines()), "")[:120]
+        raise CheckpointError(path, f"does not fit this network ({why})", OTHER_FOLDER) from error
+
+
+class _Mean:
+    """The averaged weights, and the network that is evaluated and saved with them.
+
+    Args:
+        average: that network; the trained one itself where nothing is averaged.
+        model: what is averaged. Where it is in parts, so are the averages, and their network waits on the CPU.
+        where: the device.
+    """
+
+    def __init__(self, average: nn.Module, model: nn.Module, where: torch.device) -> None:
+        self.average, self.model, self.where = average, model, where
+        own_values, values = average.state_dict().values(), model.state_dict().values()
+        self.values = [part_as(mean, value) for mean, value in zip(own_values, values, strict=True)]
+        self.in_parts = any(own(value) is not value for value in self.values)
+        if self.in_parts:
+            average.cpu()
+
+    def take(self, decay: float) -> None:
+        """Move towards the model."""
+        if self.average is not self.model:
+            _average(self.values, list(self.model.state_dict().values()), decay)
+
+    @contextmanager
+    def network(self, *, keep: bool) -> Iterator[nn.Module]:
+        """The network with the averaged weights, on the device; all processes ask together.
+
+        Args:
+            keep: whether this process makes use of it.
+        """
+        if not self.in_parts:
+            yield self.average
+            return
+        if keep:
+            self.average.to(self.where)
+        for mean, value in zip(self.average.state_dict().values(), self.values, strict=True):
+            full = whole(value, keep=keep)
+            if keep:
+                mean.copy_(full)
+        yield self.average
+        self.average.cpu()
+
+
+def _distributed(trained: nn.ModuleDict, task: Task, hardware: Hardware, accelerator: Accelerator) -> nn.Module:
+    """What a share comes to, as a call that all processes make together."""
+    if accelerator.num_processes > 1:
+        share_batch_norms(trained)
+    prepare_blocks(trained, hardware)
+    call = _Call(trained, task)
+    in_parts = hardware.fsdp and accelerator.num_processes > 1
+    with together(accelerator):
+        if in_parts:
+            scatter(call, accelerator)
+        # In evaluation mode accelerate leaves the distribution to others.
+        prepared: nn.Module = accelerator.prepare_model(call, device_placement=False, evaluation_mode=in_parts)
+    return prepared
 
 
 class _Call(nn.Module):
@@ -245,15 +332,15 @@ class _Stepper:
     """One optimiser step on a whole batch, of which this process takes its share, in turns.
 
     Args:
-        trained: model and auxiliary parts, on their device.
+        call: what a share comes to (:func:`_distributed`).
         task, schedule, hardware, accelerator: of the run.
-        where: that device.
+        where: the device.
         optimiser: of what is trained.
     """
 
     def __init__(
         self,
-        trained: nn.ModuleDict,
+        call: nn.Module,
         task: Task,
         schedule: Schedule,
         hardware: Hardware,
@@ -261,15 +348,8 @@ class _Stepper:
         where: torch.device,
         optimiser: torch.optim.Optimizer,
     ) -> None:
-        self.task, self.schedule, self.accelerator, self.where = task, schedule, accelerator, where
+        self.call, self.task, self.schedule, self.accelerator, self.where = call, task, schedule, accelerator, where
         self.turns, self.processes = hardware.accumulation, accelerator.num_processes
-        if self.processes > 1:
-            share_batch_norms(trained)
-        for unet in unets(trained):
-            prepare_blocks(unet, hardware)
-        self.trained = trained
-        with together(accelerator):
-            self.call: nn.Module = accelerator.prepare_model(_Call(trained, task), device_placement=False)
         self.optimiser = accelerator.prepare_optimizer(optimiser, device_placement=False)
 
     def __call__(self, batch: dict[str, Any], step: int) -> tuple[float, float]:
@@ -295,7 +375,8 @@ class _Stepper:
                 total = cast(Tensor, accelerator.reduce(total, "mean"))
         _check_finite(total, "loss", step)
         largest = math.inf if self.schedule.clip is None else self.schedule.clip
-        norm = cast(Tensor, accelerator.clip_grad_norm_(self.trained.parameters(), largest))
+        with together(accelerator):
+            norm = cast(Tensor, whole(accelerator.clip_grad_norm_(self.call.parameters(), largest)))
         if accelerator.scaler is None:  # which leaves out steps whose gradient is too large for half precision
             _check_finite(norm, "gradient", step)
         self.optimiser.step()
@@ -318,10 +399,10 @@ class _Stepper:
         """The whole batch's averages, where they must be known before the first of several turns."""
         if self.turns == 1 or not isinstance(self.task, Averaged):
             return None
-        before = [buffer.clone() for buffer in self.trained.buffers()]
+        before = [buffer.clone() for buffer in self.call.buffers()]
         with torch.no_grad():
             own = torch.stack([self._called(share, first + i, step) for i, share in enumerate(shares)]).mean(dim=0)
-            for buffer, value in zip(self.trained.buffers(), before, strict=True):
+            for buffer, value in zip(self.call.buffers(), before, strict=True):
                 buffer.copy_(value)  # a batch norm counts each share once
         return cast(Tensor, self.accelerator.reduce(own, "mean")) if self.processes > 1 else own
 
@@ -360,9 +441,9 @@ def _check_finite(value: Tensor, what: str, step: int) -> None:
 
 
 @torch.no_grad()
-def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """``average = decay * average + (1 - decay) * model``, for batch norm's statistics as well; counters are copied."""
-    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+def _average(means: list[Tensor], values: list[Tensor], decay: float) -> None:
+    """``mean = decay * mean + (1 - decay) * value``, for batch norm's statistics as well; counters are copied."""
+    for mean, value in zip(map(own, means), map(own, values), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
         else:

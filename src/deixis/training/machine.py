@@ -32,9 +32,12 @@ class Hardware:
     Attributes:
         precision: ``bf16`` or ``fp16`` compute in half precision where that is safe; weights stay float32.
         accumulation: turns in which a process goes through its part of the batch.
-        checkpointing: compute the U-Net's activations twice instead of keeping them.
-        channels_last: keep the channels of a pixel together in memory: twice as fast on CPUs.
+        checkpointing: compute activations of the U-Net and the autoencoder twice instead of keeping them.
+        channels_last: keep the channels of a pixel together in memory: twice as fast on CPUs. Not with ``fsdp``, which
+            cuts what lies in the usual order.
         compile: translate the U-Net's blocks with ``torch.compile``.
+        fsdp: of several processes, each holds a part of the parameters, gradients, optimiser states and averages
+            (:mod:`deixis.training.fsdp`), where otherwise each holds all.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -42,6 +45,7 @@ class Hardware:
     checkpointing: bool = False
     channels_last: bool = True
     compile: bool = False
+    fsdp: bool = False
 
 
 class LostWorkerError(DeixisError):
@@ -90,18 +94,23 @@ def unets(model: nn.Module) -> list[UNet2DConditionModel]:
     return [module for module in model.modules() if isinstance(module, UNet2DConditionModel)]
 
 
-def prepare_blocks(unet: nn.Module, hardware: Hardware) -> None:
-    """Checkpointing and compilation of a U-Net's residual and transformer blocks, in place.
+def prepare_blocks(module: nn.Module, hardware: Hardware) -> None:
+    """Checkpointing of a network's residual and transformer blocks and compilation of its U-Nets', in place.
 
     diffusers' own switches are in the modules around them, which :class:`deixis.backbones.features.UNetFeatures` goes
     through layer by layer. Compiling one kind of block is also much quicker than compiling the whole.
     """
-    for module in unet.modules():
-        if isinstance(module, ResnetBlock2D | BasicTransformerBlock):
-            if hardware.checkpointing:
-                module.forward = partial(_twice, module.forward)
-            if hardware.compile:
-                module.compile()
+    if hardware.checkpointing:
+        for block in _blocks(module):
+            block.forward = partial(_twice, block.forward)
+    if hardware.compile:
+        for unet in unets(module):
+            for block in _blocks(unet):
+                block.compile()
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    return [child for child in module.modules() if isinstance(child, ResnetBlock2D | BasicTransformerBlock)]
 
 
 def _twice(forward: Any, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - of any block

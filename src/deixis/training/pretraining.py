@@ -33,7 +33,7 @@ from deixis.protocols.depth import depth_metrics
 from deixis.protocols.refer import REFER_NATIVE, iou
 from deixis.relative import RelativePredictor
 from deixis.training.comparison import Comparison, Estimate, Statistic, comparison_table, mean, table
-from deixis.training.recipe import Recipe, read_recipe
+from deixis.training.recipe import Recipe, difference, read_recipe
 from deixis.training.refer import mask_probability
 from deixis.training.run import architecture_of, fit, network_parts, save_backbone
 from deixis.training.scenes import Scene, Scenes, load_scenes
@@ -109,7 +109,8 @@ def study(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
 
         def everything(jobs: Sequence[Job]) -> None:
-            for job, _ in zip(jobs, pool.map(_do, jobs), strict=True):
+            todo = [job for job in jobs if not _is_done(job)]
+            for job, _ in zip(todo, pool.map(_do, todo), strict=True):
                 say(f"done: {job.out.relative_to(out)}")
 
         for recipe in recipes:
@@ -149,6 +150,12 @@ def random_start(folder: Path, like: Path) -> None:
     parts = network_parts(recipe, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     save_backbone(folder, parts, like / "tokenizer")
+
+
+def _is_done(job: Job) -> bool:
+    """Whether nothing is left to do; a run of another recipe says so when it is gone on with."""
+    last = "measured.json" if job.measured else "weights"
+    return (job.out / last).exists() and difference(job.read(), job.out / "recipe.yaml") is None
 
 
 def _do(job: Job) -> None:

@@ -81,6 +81,7 @@ class Hardware:
     checkpointing: bool = False
     channels_last: bool = True
     compile: bool = False
+    fsdp: bool = False
 
 
 @dataclass
@@ -193,6 +194,7 @@ FREE = frozenset(
         "hardware.checkpointing",
         "hardware.channels_last",
         "hardware.compile",
+        "hardware.fsdp",
     }
 )
 

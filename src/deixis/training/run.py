@@ -235,7 +235,10 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copytree(source, target)
     except OSError as error:
-        raise DeixisError(target, f"cannot be written ({error.strerror})", "choose another out=DIR") from error
+        why = error.strerror or error.args[0][0][2]  # shutil gathers what went wrong: (from, to, why) of each file
+        raise DeixisError(
+            target, f"cannot be written ({why})", "free space on the disk, or choose another out=DIR"
+        ) from error
 
 
 def network_parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, nn.Module]:
