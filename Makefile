@@ -114,7 +114,7 @@ minis: setup ## the small weights from nothing: DATA=NYUv2 folder, RUNS=folder, 
 	run 6_vpd_depth out=$(RUNS)/vpd-depth-mini init=$(RUNS)/mini-sd/weights; \
 	run 7_marigold out=$(RUNS)/marigold-mini init=$(RUNS)/mini-sd/weights; \
 	run 7_lotus_d out=$(RUNS)/lotus-d-mini init=$(RUNS)/mini-sd/weights; \
-	run 7_lotus_g out=$(RUNS)/lotus-g-mini init=$(RUNS)/mini-sd/weights; \
+	run 7_lotus_g out=$(RUNS)/lotus-g-mini init=$(RUNS)/lotus-d-mini/weights; \
 	run 7_e2e_ft out=$(RUNS)/e2e-ft-mini init=$(RUNS)/mini-sd/weights
 
 pretraining: setup ## what pre-training and its text are worth: DATA, RUNS and QUICK as for minis

@@ -376,8 +376,26 @@ def test_a_prepared_unet_can_be_saved_and_loaded(plain, tmp_path: Path, system):
     if system != "lotus-d":
         kept = unet.conv_in.bias / plain.conv_in.bias
         torch.testing.assert_close(kept, torch.full_like(kept, 0.5 if system == "e2e-ft" else 1.0))
+    ready = {name: value.clone() for name, value in again.state_dict().items()}
+    assert depth_unet(again, system).state_dict().keys() == ready.keys()  # and it stays so
+    assert all(value.equal(ready[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("before", "system"), [("marigold", "e2e-ft"), ("marigold", "lotus-g"), ("lotus-d", "lotus-g")]
+)
+def test_a_system_may_start_from_another(plain, before, system):
+    unet = depth_unet(copy.deepcopy(plain), before)
+    kept = {name: value.clone() for name, value in unet.state_dict().items() if not name.startswith("conv_in")}
+    after = depth_unet(unet, system).state_dict()
+    assert all(after[name].equal(value) for name, value in kept.items())
+    assert after.keys() == depth_unet(copy.deepcopy(plain), system).state_dict().keys()
+
+
+@pytest.mark.parametrize(("before", "system"), [("marigold", "lotus-d"), ("lotus-g", "e2e-ft")])
+def test_what_a_system_has_no_use_for_is_refused(plain, before, system):
     with pytest.raises(UsageError, match="plain Stable Diffusion"):
-        depth_unet(again, system)
+        depth_unet(depth_unet(copy.deepcopy(plain), before), system)
 
 
 def test_unknown_systems_are_refused(plain):

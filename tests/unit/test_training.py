@@ -360,6 +360,15 @@ def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison, sa
     assert same(go(tmp_path), go(tmp_path / "undisturbed"))
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard, even where a shell runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", [12, 20, SCHEDULE.steps])
 def test_a_run_that_is_asked_to_end_saves_its_step(tmp_path, number, step):
@@ -382,6 +391,7 @@ def test_a_run_that_is_asked_to_end_saves_its_step(tmp_path, number, step):
     assert log_of(out) == log_of(tmp_path / "a")
 
 
+@pytest.mark.usefixtures("heard")
 def test_who_asks_twice_does_not_wait():
     with requests() as asked:
         signal.raise_signal(signal.SIGINT)

@@ -513,17 +513,21 @@ def iter_exponential(step: int, total: int, final_ratio: float = 0.01, warmup: i
 
 
 def depth_unet(unet: UNet2DConditionModel, system: System) -> UNet2DConditionModel:
-    """A Stable Diffusion U-Net made ready for a system, in place, as that system's training begins.
+    """A U-Net made ready for a system, in place, as that system's training begins.
+
+    It is Stable Diffusion's, or another system's that has part or all of what this one needs, and keeps that: E2E-FT
+    fine-tunes Marigold, Lotus-G may start from Lotus-D.
 
     Raises:
-        UsageError: for an unknown system, or a U-Net that is not plain any more.
+        UsageError: for an unknown system, or a U-Net that has what this one has no use for.
     """
     if system not in ("marigold", "lotus-d", "lotus-g", "e2e-ft"):
         raise UsageError("depth_unet", f"knows no system '{system}'", "use marigold, lotus-d, lotus-g or e2e-ft")
-    _check_plain("depth_unet", unet)
-    if system != "lotus-d":
+    two_tasks = system in ("lotus-d", "lotus-g")
+    _check_plain("depth_unet", unet, width=system == "lotus-d", embedding=not two_tasks)
+    if system != "lotus-d" and unet.config.in_channels == unet.config.out_channels:
         widen_input(unet, halve_bias=system == "e2e-ft")
-    if system in ("lotus-d", "lotus-g"):
+    if two_tasks and unet.class_embedding is None:
         add_task_embedding(unet)
     return unet
 
