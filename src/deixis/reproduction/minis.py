@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from deixis.data.world import Kind
+from deixis.data.world import Kind, world_split
 from deixis.errors import InputError
 from deixis.evaluation.run import Listener, evaluate
 from deixis.evaluation.scoring import Plan
@@ -40,6 +41,7 @@ class Scale:
     Attributes:
         name: of the scale.
         rooms: world frames of a kind, of which one in twenty is held out.
+        heldout: held-out world frames of a kind, at least: those that are missing are drawn beside the others.
         settings: of the world's pictures.
         frames: held-out samples of a dataset that are scored, at most; None for all.
         seeds: trainings of a row.
@@ -50,6 +52,7 @@ class Scale:
 
     name: str
     rooms: int
+    heldout: int
     settings: Settings
     frames: int | None
     seeds: int
@@ -59,10 +62,11 @@ class Scale:
 
 
 _SMALL = ("data.stored=[72,96]", "data.size=[64,88]")
-FULL = Scale("full", 2000, Settings(), None, 3, findings.FULL)
+FULL = Scale("full", 2000, 100, Settings(), None, 3, findings.FULL)
 QUICK = Scale(
     "quick",
     120,
+    24,
     Settings(96, 72, 1),
     24,
     2,
@@ -127,8 +131,12 @@ def _world(given: Given, scale: Scale, kind: Kind) -> Path:
         return given.world
     folder = given.out / f"world-{scale.name}" / kind
     failed: list[Failure] = []
-    given.say(f"world: {scale.rooms} {kind} in {folder}")
+    given.say(f"world: {scale.rooms} {kind}, of which {scale.heldout} or more are held out, in {folder}")
     render_shards(folder, (kind,), 0, scale.rooms, scale.settings, workers=_cores(), fail=failed.append)
+    seeds = (seed for seed in itertools.count() if world_split(seed) == "heldout")
+    for seed in itertools.islice(seeds, scale.heldout):
+        if seed >= scale.rooms:
+            render_shards(folder, (kind,), seed, 1, scale.settings, fail=failed.append)
     for one in failed:
         given.say(f"{one.kind} {one.seed} could not be made ({one.problem})")
     return folder

@@ -15,9 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +25,7 @@ import typer
 
 from deixis.cli.common import SOME_FAILED, USAGE
 from deixis.errors import DeixisError, UsageError
-from deixis.io import write_image, write_json, write_text
+from deixis.io import write_image, write_text
 from deixis.predict import load
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.instances import InstanceMetrics, named_in
@@ -36,9 +34,9 @@ from deixis.registry import RELATIVE
 from deixis.relative import RelativePredictor
 from deixis.systems.marigold import Marigold
 from deixis.training.comparison import Comparison, Estimate, comparison_table, mean, table
+from deixis.training.jobs import run_jobs
 from deixis.training.measure_relative import WORLD
 from deixis.training.recipe import Recipe, read_recipe
-from deixis.training.run import fit
 from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes
 from deixis.training.store import Source
 from deixis.types import Depth, Text
@@ -99,6 +97,12 @@ class Job:
         own = [f"optimisation.seed={self.seed}", f"out={self.out}", *([] if self.told else ["text_rate=0.0"])]
         return read_recipe(self.recipe, [*self.overrides, *own])
 
+    def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
+        """As :func:`measure`."""
+        predictor = load(weights, "cpu")
+        assert isinstance(predictor, RelativePredictor)
+        return measure(predictor, load_scenes(recipe.data), self.extent, told=self.told)
+
 
 def study(
     out: Path,
@@ -148,12 +152,9 @@ def runs_of(
     for recipe_ in read:
         if recipe_.system not in RELATIVE:
             raise UsageError(recipe_.system, "is no system of affine-invariant depth", f"use {', '.join(RELATIVE)}")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for job, _ in zip(jobs, pool.map(_do, jobs), strict=True):
-            say(f"done: {job.out.relative_to(out)}")
+    results = run_jobs(jobs, workers, say)
     found: dict[str, Runs] = {}
-    for job, recipe_ in zip(jobs, read, strict=True):
-        measured = json.loads((job.out / "measured.json").read_text(encoding="utf-8"))
+    for job, recipe_, measured in zip(jobs, read, results, strict=True):
         lines = (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
         runs = found.setdefault(recipe_.system, Runs(recipe_))
         (runs.told if job.told else runs.untold).append(measured)
@@ -176,17 +177,6 @@ class Runs:
         self.untold: list[dict[str, Any]] = []
         self.told_logs: list[list[dict[str, float]]] = []
         self.untold_logs: list[list[dict[str, float]]] = []
-
-
-def _do(job: Job) -> None:
-    """Train, and measure, what is not there yet."""
-    recipe = job.read()
-    weights = fit(recipe, lambda row: None)
-    path = job.out / "measured.json"
-    if not path.is_file():
-        predictor = load(weights.absolute(), "cpu")
-        assert isinstance(predictor, RelativePredictor)
-        write_json(path, measure(predictor, load_scenes(recipe.data), job.extent, told=job.told))
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
