@@ -17,14 +17,15 @@ from deixis.protocols.depth import DepthProtocol
 from deixis.registry import weights
 from deixis.reproduction.experiments import EXPERIMENTS, Experiment, Score
 
-# Where datasets are published, on which terms, and how much disk they take.
+# Where datasets are published, on which terms, and how much disk they take, as far as their pages say.
 DATASETS = {
-    "nyuv2": "cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html; for research; labelled set 2.8 GB",
-    "kitti": "cvlibs.net/datasets/kitti, raw data and annotated depth; CC BY-NC-SA 3.0; 175 GB and 14 GB",
+    "nyuv2": "cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html, labelled set; 2.8 GB",
+    "kitti": "cvlibs.net/datasets/kitti, raw data and annotated depth maps; CC BY-NC-SA 3.0; 175 GB and 14 GB",
     "eth3d": "eth3d.net, high-resolution multi-view, training; CC BY-NC-SA 4.0",
-    "scannet": "scan-net.org; after signing its terms of use; 1.2 TB, of which 800 frames are needed",
+    "scannet": "scan-net.org, after agreeing to its terms of use; 800 frames are needed",
     "diode": "diode-dataset.org, validation set; MIT; 2.6 GB",
-    "refcoco": "github.com/lichengunc/refer and COCO's train2014 pictures, cocodataset.org; 13 GB",
+    "refcoco": "github.com/lichengunc/refer, and COCO's train2014 pictures from cocodataset.org; annotations CC BY 4.0;"
+    " 13 GB",
 }
 # The published lists of a benchmark's dataset, any of which will do.
 LISTS = {

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import typer
+from PIL import Image
 
 from deixis.cli.common import SOME_FAILED, USAGE
 from deixis.errors import DeixisError, UsageError
@@ -47,6 +48,7 @@ from deixis.world.words import NOUNS
 STEPS = (1, 2, 4, 10, 25, 50)
 TEXTS = ("scene", "classes", "empty", "another frame's", "shuffled words")
 METRICS = ("AbsRel", "d1", "AbsRel, small things", "AbsRel, named things")
+UP = "AbsRel after alignment"
 # A frame's numbers, None where it has no such thing.
 Row = list[float | None]
 Samples = npt.NDArray[np.float64]
@@ -198,7 +200,7 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
     """
     result: dict[str, Any] = {"sources": {}, "steps": {}, "refined": {}}
     for scenes in sources:
-        protocol = AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
+        protocol = _protocol(scenes)
         some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.frames)
         if not some:
             continue
@@ -214,6 +216,21 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
         if told:
             result["refined"][scenes.source] = _refined(predictor, _spread(some, extent.refined), protocol)
     return result
+
+
+def refined(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Extent) -> dict[str, Any]:
+    """Of :func:`measure` what it calls ``refined``, on as many frames."""
+    found = {}
+    for scenes in sources:
+        protocol = _protocol(scenes)
+        some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.refined)
+        if some:
+            found[scenes.source] = _refined(predictor, some, protocol)
+    return {"refined": found}
+
+
+def _protocol(scenes: Scenes) -> AffineProtocol:
+    return AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
 
 
 def _spread(scenes: Sequence[Scene], limit: int) -> list[Scene]:
@@ -371,14 +388,25 @@ def _steps_section(found: dict[str, Runs], out: Path) -> list[str]:
     runs = found.get("marigold")
     if runs is None:
         return ["Marigold was not trained.", ""]
-    rows: list[list[object]] = []
-    lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    for source, label, frames, estimates in against_steps(runs):
-        rows.append([TITLES[source], label, frames, *estimates])
-        lines[f"{TITLES[source]}, {label}"] = (STEPS, [one.value for one in estimates])
-    _plot(out / "steps.png", lines, "denoising steps", log=True)
+    write_image(out / "steps.png", steps_curves(runs))
+    return [*steps_table(runs), "![AbsRel against denoising steps](steps.png)", ""]
+
+
+def steps_table(runs: Runs) -> list[str]:
+    """Lines of the table of :func:`against_steps`."""
     head = ("on", "trained", "frames", *(f"{n} step{'s' if n > 1 else ''}" for n in STEPS))
-    return [*table(head, rows), "![AbsRel against denoising steps](steps.png)", ""]
+    return table(
+        head, [[TITLES[source], label, count, *values] for source, label, count, values in against_steps(runs)]
+    )
+
+
+def steps_curves(runs: Runs) -> Image.Image:
+    """The plot of :func:`against_steps`."""
+    lines = {
+        f"{TITLES[source]}, {label}": (STEPS, [one.value for one in values])
+        for source, label, _, values in against_steps(runs)
+    }
+    return curves(lines, "denoising steps", UP, log=True)
 
 
 def against_steps(runs: Runs) -> list[tuple[Source, str, int, list[Estimate]]]:
@@ -402,7 +430,7 @@ def _training_section(found: dict[str, Runs], out: Path) -> list[str]:
     for name, runs in found.items():
         for label, (steps, values) in against_training(runs, source).items():
             lines[f"{name}, {label}"] = (steps, values.mean(axis=0).tolist())
-    _plot(out / "training.png", lines, "training steps")
+    write_image(out / "training.png", curves(lines, "training steps", UP))
     rows: list[list[object]] = [[name, *(f"{value:.3f}" for value in values)] for name, (_, values) in lines.items()]
     steps_head = next(iter(lines.values()))[0]
     return [
@@ -436,12 +464,6 @@ def refinement(name: str, runs: Runs) -> list[Comparison]:
             where = f"{name}, {TITLES[source]}"
             found.append(_compare(where, "AbsRel on the region", "before", both, measured["clusters"]))
     return [one for one in found if one is not None]
-
-
-def _plot(
-    path: Path, lines: dict[str, tuple[Sequence[float], Sequence[float]]], across: str, *, log: bool = False
-) -> None:
-    write_image(path, curves(lines, across, "AbsRel after alignment", log=log))
 
 
 # ----------------------------------------------------------------------------------------------------- command
