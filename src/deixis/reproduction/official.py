@@ -71,7 +71,9 @@ def check_given(roots: Mapping[str, Path], folders: Mapping[str, str]) -> None:
     for name in roots:
         if name not in READERS:
             raise UsageError(f"--root {printable(name)}=", "names no dataset", f"use one of {', '.join(READERS)}")
-    known = dict.fromkeys(wanted(one) for experiment in EXPERIMENTS.values() for one in experiment.scores)
+    experiments = EXPERIMENTS.values()
+    known = dict.fromkeys(wanted(one) for experiment in experiments for one in experiment.scores)
+    known |= dict.fromkeys(one.model for experiment in experiments for one in experiment.minis)
     for name in folders:
         if name not in known:
             raise UsageError(f"--weights {printable(name)}=", "names no weights", f"use one of {', '.join(known)}")

@@ -51,7 +51,7 @@ FULL = Scale("full", 2000, 100, Settings(), None, 3, WHOLE)
 QUICK = Scale(
     "quick",
     120,
-    24,
+    12,
     Settings(96, 72, 1),
     24,
     2,
