@@ -63,7 +63,8 @@ def run_mini(experiment: Experiment, given: Given) -> tuple[dict[str, Any], list
         DeixisError: one line for anything wrong with data or folders.
     """
     scale = QUICK if given.quick else FULL
-    missing = [line] if (line := without_photos(given)) else []
+    on_photos = experiment.mini != "scores" or any("nyuv2-rooms" in one.datasets for one in experiment.minis)
+    missing = [line] if on_photos and (line := without_photos(given)) else []
     sections = []
     if experiment.name == "iris.refinement":
         section, lacking = _refined_minis(experiment, given, scale)
@@ -111,6 +112,8 @@ def _scores(experiment: Experiment, given: Given, scale: Scale) -> tuple[Section
     if not found:
         return Section(["### Shipped minis", "", "None could be scored.", ""], {"rows": []}), missing
     lines = ["### Shipped minis", "", *score_table([one.row for one in found], experiment.metrics), *short_of(found)]
+    if scale.frames is not None:
+        lines += ["Of each dataset its first held-out frames are scored, as many as the table says.", ""]
     names: list[str] = []
     if experiment.drawn:
         names.append(f"{experiment.name}-{scale.name}.png")

@@ -162,7 +162,8 @@ def _missing(scores: Sequence[Score], given: Given, available: set[str]) -> list
             lines.append(f"data {dataset} ({split}, {count}): {DATASETS[dataset]}; then --root {dataset}=DIR")
         names = LISTS.get(dataset, ())
         if names and not any(lists[one].local.is_file() for one in names):
-            lines.append(f"list {names[0]}: {lists[names[0]].source}; {lists[names[0]].remedy}")
+            remedy = lists[names[0]].remedy.replace(str(Path.home()), "~")
+            lines.append(f"list {names[0]}: {lists[names[0]].source}; {remedy}")
         if name in given.weights or name in available:
             continue
         if score.weights is None:

@@ -64,7 +64,8 @@ def markdown(experiment: Experiment, content: Mapping[str, Any]) -> list[str]:
     lines += score_table(rows, experiment.metrics) if rows else ["Nothing yet.", ""]
     lines += [f"`{command}`" for command in dict.fromkeys(one["command"] for one in rows)] + [""] * bool(rows)
     if not content["ours"]:
-        lines += ["## Ours, the minis", "", "Nothing yet.", ""]
+        command = f"deixis reproduce {experiment.name} --mini"
+        lines += ["## Ours, the minis", "", f"Nothing yet: `{command}`, or `{command} --quick`.", ""]
     for scale, ours in content["ours"].items():
         lines += [f"## Ours, the minis ({scale})", "", f"`{ours['command']}`", ""]
         if scale == "quick":
