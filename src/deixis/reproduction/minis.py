@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from deixis.errors import UsageError
+from deixis.errors import DeixisError, UsageError
 from deixis.io import write_image, write_text
 from deixis.predict import load
 from deixis.registry import shipped_folder
@@ -148,17 +148,21 @@ def _refined_minis(experiment: Experiment, given: Given, scale: Scale) -> tuple[
     found = {}
     for name, model in there.items():
         given.say(f"refining with {name}")
-        predictor = load(model)
-        if not isinstance(predictor, RelativePredictor):
-            raise UsageError(
-                f"--weights {name}={model}", "are not of affine-invariant depth", "give those of its recipe"
-            )
+        try:
+            predictor = load(model)
+            if not isinstance(predictor, RelativePredictor):
+                raise UsageError(f"--weights {name}={model}", "are not of affine-invariant depth", "give its own")
+        except DeixisError as error:
+            given.fail(error)
+            missing.append(f"{name}: {error}")
+            continue
         found[name] = findings.Runs(recipe)
         found[name].told.append(findings.refined(predictor, sources, scale.extent))
     if not found:
         return Section(["### Shipped minis", "", "None could be asked.", ""], {"shipped": []}), missing
     section = _refinement(found)
-    return Section(["### Shipped minis", "", *section.lines], {"shipped": section.data}), missing
+    said = "Regions of held-out frames, after the best scale and shift; captions come from labels (`oracle`)."
+    return Section(["### Shipped minis", "", said, "", *section.lines], {"shipped": section.data}), missing
 
 
 # ------------------------------------------------------------------------------------------------------ table 4
