@@ -14,15 +14,18 @@ from deixis.cli import main
 from deixis.errors import DeixisError, UsageError
 from deixis.io import write_json
 from deixis.protocols.benchmarks import BENCHMARKS
+from deixis.protocols.depth import DepthProtocol
 from deixis.registry import shipped_folder, weights
-from deixis.reproduction import scores, table4
+from deixis.reproduction import minis, scores, table4
 from deixis.reproduction.docs import page, store
 from deixis.reproduction.experiments import EXPERIMENTS, MiniScore, experiment
 from deixis.reproduction.official import DATASETS, LISTS, Given, check_given, rescored
 from deixis.reproduction.report import paper_table, score_table
 from deixis.reproduction.scale import QUICK
 from deixis.reproduction.scores import PICTURES, pictures, scored, short_of
+from deixis.training import findings
 from deixis.training.recipe import read_recipe
+from deixis.training.scenes import Scenes
 from tests.pipelines import write_pipeline
 
 RECIPES = Path(table4.__file__).parent
@@ -184,8 +187,8 @@ def test_wrong_usage_is_said_in_a_line(tmp_path, capsys, arguments, line):
 
 def of_minis(name: str, *models: str, **changes: Any) -> Any:
     """An experiment of which only some minis are scored, on rooms of the world."""
-    minis = (one for one in experiment(name).minis if one.model in models and "world-rooms" in one.datasets)
-    return replace(experiment(name), minis=tuple(replace(one, datasets=("world-rooms",), **changes) for one in minis))
+    some = (one for one in experiment(name).minis if one.model in models and "world-rooms" in one.datasets)
+    return replace(experiment(name), minis=tuple(replace(one, datasets=("world-rooms",), **changes) for one in some))
 
 
 def test_a_mini_that_is_missing_costs_a_line(tmp_path):
@@ -244,6 +247,39 @@ def test_roads_are_beyond_what_has_learned_rooms(world, tmp_path):
     shipped = MiniScore("evp-depth-mini", "4_evp_depth", "metric", ("world-roads",))
     found, _ = scored(replace(experiment("evp.table2"), minis=(shipped,)), replace(given(tmp_path), world=world), QUICK)
     assert short_of(found) == ["evp-depth-mini has learned depth up to 10 m: world-roads is beyond it.", ""]
+
+
+def runs_of_marigold(tmp_path: Path) -> findings.Runs:
+    """Two seeds on three frames: with text few steps are enough, without many are needed."""
+    told = np.outer([0.9, 1.0, 1.1], [0.4, 0.2, 0.2, 0.2, 0.2, 0.2])
+    untold = np.outer([0.9, 1.0, 1.1], [0.8, 0.6, 0.5, 0.4, 0.3, 0.3])
+    recipe = read_recipe(RECIPES / "iris.yaml", ["system=marigold", "init=DIR", f"out={tmp_path}", "data.world=DIR"])
+    runs = findings.Runs(recipe)
+    for _ in range(2):
+        measured: dict[str, Any] = {"clusters": [0, 1, 2]}
+        one = {**measured, "texts": {"scene": told.tolist(), "empty": untold.tolist()}}
+        runs.told.append({"sources": {"rooms": measured}, "steps": {"rooms": one}})
+        runs.untold.append({"steps": {"rooms": {**measured, "texts": {"empty": untold.tolist()}}}})
+        runs.told_logs.append([{"step": step, "val_rooms_told_abs_rel": 0.2} for step in (10, 20)])
+        runs.untold_logs.append([{"step": 10, "loss": 1.0}, *({"step": n, "val_rooms_abs_rel": 0.3} for n in (10, 20))])
+    return runs
+
+
+def test_what_steps_and_training_give_is_told_and_plotted(tmp_path, monkeypatch):
+    runs = runs_of_marigold(tmp_path)
+    section = minis._steps({"marigold": runs})
+    assert section.lines[0].startswith("| on | trained | frames | 1 step | 2 steps |")
+    assert section.lines[2].startswith("| world rooms | with text | 3 | 0.400 (0.360 to 0.440) | 0.200 (")
+    settled = [line for line in section.lines if line.startswith("- world rooms, with")]
+    assert [line.rsplit("with ", 1)[1] for line in settled] == ["2 of 50 steps", "25 of 50 steps", "25 of 50 steps"]
+    assert section.drawn is not None
+    rooms = Scenes("rooms", DepthProtocol("world", "none", 80.0))
+    rooms.counts["val"] = 6
+    monkeypatch.setattr(minis, "load_scenes", lambda data: [rooms])
+    section = minis._convergence({"marigold": runs})
+    assert "AbsRel on 6 validation frames: mean of 2 seeds (lowest to highest of them)." in section.lines
+    assert "| without | 0.300 (0.300 to 0.300) | 0.300 (0.300 to 0.300) |" in section.lines
+    assert section.drawn is not None
 
 
 def test_the_page_is_made_of_what_is_stored(tmp_path):
