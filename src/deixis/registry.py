@@ -129,12 +129,13 @@ PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 MINI_LICENCE = "Apache-2.0; trained on NYU Depth v2 frames, which are for research use"
 
 # Published checkpoints, which their authors host. None is fetched; ``deixis convert`` reads a downloaded file.
+# EVP's authors name the place in issue 1 of github.com/Lavreniuk/EVP; none is named for KITTI.
 _PUBLISHED = (
-    ("evp-depth-nyu", "evp-depth", "MIT", "github.com/Lavreniuk/EVP, README: depth, NYU Depth v2"),
-    ("evp-depth-kitti", "evp-depth", "MIT", "github.com/Lavreniuk/EVP, README: depth, KITTI"),
-    ("evp-refer", "evp-refer", "MIT", "github.com/Lavreniuk/EVP, README: referring, RefCOCO"),
-    ("vpd-depth", "vpd-depth", "MIT", "github.com/wl-zhao/VPD, README: depth, NYU Depth v2"),
-    ("vpd-refer", "vpd-refer", "MIT", "github.com/wl-zhao/VPD, README: referring"),
+    ("evp-depth-nyu", "evp-depth", "MIT", "huggingface.co/spaces/MykolaL/evp, Files: best_model_nyu.ckpt"),
+    ("evp-depth-kitti", "evp-depth", "MIT", "github.com/Lavreniuk/EVP, which names no file for KITTI: ask its authors"),
+    ("evp-refer", "evp-refer", "MIT", "huggingface.co/spaces/MykolaL/evp, Files: best_model_refcoco.pth"),
+    ("vpd-depth", "vpd-depth", "MIT", "github.com/wl-zhao/VPD, depth/README.md: NYU Depth v2"),
+    ("vpd-refer", "vpd-refer", "MIT", "github.com/wl-zhao/VPD, refer/README.md: RefCOCO"),
 )
 
 

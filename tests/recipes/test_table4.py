@@ -44,7 +44,7 @@ def test_two_rows(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     given = Given({}, {}, world, tmp_path / "out", "deixis reproduce", True, said.append, lambda error: None)
 
     found, missing = minis.run_mini(experiment("evp.table4"), given)
-    assert [line.split(":")[0] for line in missing] == ["real frames"]
+    assert [line.split(":")[0] for line in missing] == ["data nyuv2, labelled training frames"]
     assert said[-1] == "4 of 4 trained and measured: row-06-seed-1"
     assert found["data"].keys() == {"rooms"}  # roads are beyond the rows' 10 m
     rooms = found["data"]["rooms"]

@@ -97,6 +97,9 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
         rows = list(csv.DictReader(file))
     assert [row["sample"] for row in rows] == dataset.names[:4]
     assert [float(row["abs_rel"]) for row in rows] == pytest.approx([one["abs_rel"] for one in per_image], abs=1e-6)
+    for name in DEPTH_METRICS:
+        from_table = np.mean([float(row[name]) for row in rows])
+        assert found["metrics"][name]["value"] == pytest.approx(from_table, abs=1e-6), name
     assert (found["count"], found["scored"], found["failed"], found["skipped"], found["oracle"]) == (4, 4, 0, 0, False)
     assert sum(one["pixels"] for one in found["by_range"]) == sum(int(row["pixels"]) for row in rows)
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -130,6 +133,11 @@ def test_masks_equal_an_independent_computation(result: Any, toy: Toy, rooms: Pa
     metrics = found["metrics"]
     assert metrics["oiou"]["value"] == pytest.approx(100 * sum(i for i, _ in pairs) / sum(u for _, u in pairs))
     assert metrics["miou"]["value"] == pytest.approx(100 * np.mean([i / u for i, u in pairs]))
+    with Path("out/rows.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["there"] == "True"]
+    table = np.array([[float(row[name]) for name in ("intersection", "union")] for row in rows])
+    assert metrics["oiou"]["value"] == pytest.approx(100 * table[:, 0].sum() / table[:, 1].sum(), abs=1e-6)
+    assert metrics["miou"]["value"] == pytest.approx(100 * (table[:, 0] / table[:, 1]).mean(), abs=1e-6)
     assert metrics["t_acc"]["value"] == 100
     assert metrics["n_acc"]["value"] == 0
     assert metrics["n_acc"]["samples"] == 1

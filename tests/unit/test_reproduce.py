@@ -11,14 +11,22 @@ import numpy as np
 import pytest
 
 from deixis.cli import main
-from deixis.errors import UsageError
+from deixis.errors import DeixisError, UsageError
+from deixis.io import write_json
 from deixis.protocols.benchmarks import BENCHMARKS
+from deixis.protocols.depth import DepthProtocol
 from deixis.registry import shipped_folder, weights
-from deixis.reproduction import table4
-from deixis.reproduction.experiments import EXPERIMENTS, experiment
+from deixis.reproduction import minis, scores, table4
+from deixis.reproduction.docs import page, store
+from deixis.reproduction.experiments import EXPERIMENTS, MiniScore, experiment
 from deixis.reproduction.official import DATASETS, LISTS, Given, check_given, rescored
 from deixis.reproduction.report import paper_table, score_table
+from deixis.reproduction.scale import QUICK
+from deixis.reproduction.scores import PICTURES, pictures, scored, short_of
+from deixis.training import findings
 from deixis.training.recipe import read_recipe
+from deixis.training.scenes import Scenes
+from tests.pipelines import write_pipeline
 
 RECIPES = Path(table4.__file__).parent
 
@@ -34,18 +42,34 @@ def cli(*arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-def test_the_papers_numbers():
-    def number(name: str, row: str, column: str, at: int = 0) -> Any:
-        one = experiment(name).tables[at]
-        return one.rows[row][one.columns.index(column)]
+def by_steps(columns: list[Any], series: dict[str, list[float]]) -> dict[str, Any]:
+    return {"columns": [str(one) for one in columns], "rows": series}
 
-    assert number("evp.table1", "EVP", "rmse") == 0.224
-    assert number("evp.table2", "GEDepth", "sq_rel") == 0.142
-    assert number("evp.table3", "VPD", "oiou") == 73.25
-    assert number("evp.table4", "12", "abs_rel") == 0.061
-    assert number("iris.zero_shot", "e2e-ft + text", "kitti.d1") == 91.7
-    assert number("iris.steps", "marigold + text", "10", at=1) == 0.105
-    assert number("iris.convergence", "marigold", "30000") == 12.2
+
+def test_the_papers_numbers():
+    """Every number, against a copy of the papers' tables made apart from the package's."""
+    papers = json.loads((Path(__file__).parents[1] / "parity/fixtures/papers_tables.json").read_text())
+    steps, training = papers["iris.denoising_steps"], papers["iris.training_convergence"]
+    expected = {
+        "evp.table1": [papers["evp.table1_nyu"]],
+        "evp.table2": [papers["evp.table2_kitti"]],
+        "evp.table3": [papers["evp.table3_refcoco"]],
+        "evp.table4": [papers["evp.table4_ablation_nyu"]],
+        "evp.figure4": [],
+        "iris.zero_shot": [papers["iris.zero_shot"]],
+        "iris.steps": [by_steps(steps["steps"], steps[f"{one}.abs_rel"]) for one in ("nyuv2", "kitti")],
+        "iris.convergence": [
+            by_steps(training["iterations"], training[f"{one}_subset"]) for one in ("kitti", "second")
+        ],
+        "iris.refinement": [],
+    }
+    assert expected.keys() == EXPERIMENTS.keys()
+    for name, tables in expected.items():
+        ours = [
+            (list(one.columns), {row: list(cells) for row, cells in one.rows.items()})
+            for one in experiment(name).tables
+        ]
+        assert ours == [(one["columns"], one["rows"]) for one in tables], name
     assert "| EVP | 0.224 | 0.976 | 0.997 | 0.999 | 0.061 | 0.027 |" in paper_table(experiment("evp.table1").tables[0])
 
 
@@ -156,6 +180,124 @@ def test_the_command_prints_the_paper_and_what_is_missing(tmp_path, capsys):
 def test_wrong_usage_is_said_in_a_line(tmp_path, capsys, arguments, line):
     assert cli(*arguments, "--out", str(tmp_path)) == 2
     assert line in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------- the minis
+
+
+def of_minis(name: str, *models: str, **changes: Any) -> Any:
+    """An experiment of which only some minis are scored, on rooms of the world."""
+    some = (one for one in experiment(name).minis if one.model in models and "world-rooms" in one.datasets)
+    return replace(experiment(name), minis=tuple(replace(one, datasets=("world-rooms",), **changes) for one in some))
+
+
+def test_a_mini_that_is_missing_costs_a_line(tmp_path):
+    said: list[DeixisError] = []
+    here = replace(given(tmp_path), world=tmp_path, fail=said.append)
+    found, missing = scored(of_minis("evp.table1", "vpd-depth-mini"), here, QUICK)
+    assert (found, said) == ([], [])
+    (line,) = missing
+    assert line.startswith("weights vpd-depth-mini: not shipped; recipes/mini/6_vpd_depth.yaml")
+    assert line.endswith("then --weights vpd-depth-mini=DIR")
+    assert (Path(__file__).parents[2] / line.split("; ")[1].split(" ")[0]).is_file()
+    wrong = replace(here, weights={"vpd-depth-mini": str(tmp_path)})
+    found, missing = scored(of_minis("evp.table1", "vpd-depth-mini"), wrong, QUICK)
+    assert found == []
+    assert [str(one) for one in said] == [missing[0].removeprefix("vpd-depth-mini on world-rooms: ")]
+
+
+def test_steps_and_texts_are_scored_apart_and_once(world, tmp_path):
+    """A folder of one's own stands for marigold-mini; oracle text has rows of its own."""
+    folder = write_pipeline(tmp_path / "pipeline", "marigold-v1-1")
+    here = replace(given(tmp_path / "out", folders={"marigold-mini": str(folder)}), world=world)
+    one = of_minis("iris.steps", "marigold-mini", steps=(1, 3))
+    found, missing = scored(one, here, QUICK)
+    assert missing == []
+    assert [(row.row["steps"], row.row["text"]) for row in found] == [
+        (1, ["empty"]), (3, ["empty"]), (1, ["oracle"]), (3, ["oracle"])
+    ]  # fmt: skip
+    times = {path: path.stat().st_mtime_ns for path in here.out.rglob("*.json*")}
+    assert [row.row for row in scored(one, here, QUICK)[0]] == [row.row for row in found]
+    assert times == {path: path.stat().st_mtime_ns for path in here.out.rglob("*.json*")}
+
+
+def test_what_minis_give_is_drawn_beside_one_another(world, tmp_path, monkeypatch):
+    shipped = str(shipped_folder() / "evp-depth-mini")
+    here = replace(given(tmp_path, folders={"vpd-depth-mini": shipped}), world=world)
+    found, _ = scored(of_minis("evp.figure4", "vpd-depth-mini", "evp-depth-mini"), here, QUICK)
+    assert [one.name for one in found] == ["vpd-depth-mini", "evp-depth-mini"]
+    assert short_of(found) == []
+    assert pictures(found).width > 1000
+    drawn: list[Any] = []
+    monkeypatch.setattr(scores, "contact_sheet", drawn.extend)
+    pictures(found)
+    assert len(drawn) == PICTURES
+    line = drawn[0]
+    captions = ["world-rooms: input", "world-rooms: ground truth"]
+    captions += [f"{name}: {what}" for name in ("vpd-depth-mini", "evp-depth-mini") for what in ("prediction", "error")]
+    assert all(caption.startswith(begin) for (_, caption), begin in zip(line, captions, strict=True))
+    # One model under two names.
+    panels = [np.asarray(picture) for picture, _ in line]
+    assert np.array_equal(panels[2], panels[4])
+    assert np.array_equal(panels[3], panels[5])
+    assert not np.array_equal(panels[2], panels[1])
+
+
+def test_roads_are_beyond_what_has_learned_rooms(world, tmp_path):
+    shipped = MiniScore("evp-depth-mini", "4_evp_depth", "metric", ("world-roads",))
+    found, _ = scored(replace(experiment("evp.table2"), minis=(shipped,)), replace(given(tmp_path), world=world), QUICK)
+    assert short_of(found) == ["evp-depth-mini has learned depth up to 10 m: world-roads is beyond it.", ""]
+
+
+def runs_of_marigold(tmp_path: Path) -> findings.Runs:
+    """Two seeds on three frames: with text few steps are enough, without many are needed."""
+    told = np.outer([0.9, 1.0, 1.1], [0.4, 0.2, 0.2, 0.2, 0.2, 0.2])
+    untold = np.outer([0.9, 1.0, 1.1], [0.8, 0.6, 0.5, 0.4, 0.3, 0.3])
+    recipe = read_recipe(RECIPES / "iris.yaml", ["system=marigold", "init=DIR", f"out={tmp_path}", "data.world=DIR"])
+    runs = findings.Runs(recipe)
+    for _ in range(2):
+        measured: dict[str, Any] = {"clusters": [0, 1, 2]}
+        one = {**measured, "texts": {"scene": told.tolist(), "empty": untold.tolist()}}
+        runs.told.append({"sources": {"rooms": measured}, "steps": {"rooms": one}})
+        runs.untold.append({"steps": {"rooms": {**measured, "texts": {"empty": untold.tolist()}}}})
+        runs.told_logs.append([{"step": step, "val_rooms_told_abs_rel": 0.2} for step in (10, 20)])
+        runs.untold_logs.append([{"step": 10, "loss": 1.0}, *({"step": n, "val_rooms_abs_rel": 0.3} for n in (10, 20))])
+    return runs
+
+
+def test_what_steps_and_training_give_is_told_and_plotted(tmp_path, monkeypatch):
+    runs = runs_of_marigold(tmp_path)
+    section = minis._steps({"marigold": runs})
+    assert section.lines[0].startswith("| on | trained | frames | 1 step | 2 steps |")
+    assert section.lines[2].startswith("| world rooms | with text | 3 | 0.400 (0.360 to 0.440) | 0.200 (")
+    settled = [line for line in section.lines if line.startswith("- world rooms, with")]
+    assert [line.rsplit("with ", 1)[1] for line in settled] == ["2 of 50 steps", "25 of 50 steps", "25 of 50 steps"]
+    assert section.drawn is not None
+    rooms = Scenes("rooms", DepthProtocol("world", "none", 80.0))
+    rooms.counts["val"] = 6
+    monkeypatch.setattr(minis, "load_scenes", lambda data: [rooms])
+    section = minis._convergence({"marigold": runs})
+    assert "AbsRel on 6 validation frames: mean of 2 seeds (lowest to highest of them)." in section.lines
+    assert "| without | 0.300 (0.300 to 0.300) | 0.300 (0.300 to 0.300) |" in section.lines
+    assert section.drawn is not None
+
+
+def test_the_page_is_made_of_what_is_stored(tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "reproduction.md").read_text(encoding="utf-8") == page(docs)
+    results = tmp_path / "results"
+    one = {"command": "deixis reproduce evp.figure4 --mini", "lines": ["![pictures](a.png)"], "data": {}}
+    content = {"official": [], "ours": {"full": {**one, "pictures": ["a.png"]}}, "missing": ["data kitti"]}
+    write_json(results / "evp.figure4.json", content)
+    (results / "a.png").write_bytes(b"picture")
+    store(tmp_path / "docs", results)
+    assert (tmp_path / "docs/results/a.png").read_bytes() == b"picture"
+    text = page(tmp_path / "docs")
+    figure = text[text.index("## evp.figure4") : text.index("## iris.zero_shot")]
+    for said in ("![pictures](results/a.png)", "`deixis reproduce evp.figure4 --mini`", "- data kitti"):
+        assert said in figure
+    assert "| EVP | 76.35 |" in text
+    assert text.count("### Ours, the minis\n\nNothing yet: `deixis reproduce ") == len(EXPERIMENTS) - 1
 
 
 # ------------------------------------------------------------------------------------------------------ table 4

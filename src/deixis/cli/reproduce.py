@@ -20,7 +20,8 @@ def reproduce(
         list[str] | None, typer.Option("--root", metavar="DATASET=DIR", help="Where a dataset lies; repeatable.")
     ] = None,
     weight: Annotated[
-        list[str] | None, typer.Option("--weights", metavar="NAME=DIR", help="Official weights; repeatable.")
+        list[str] | None,
+        typer.Option("--weights", metavar="NAME=DIR", help="Official weights, or a mini of one's own; repeatable."),
     ] = None,
     mini: Annotated[bool, typer.Option("--mini", help="Run it whole, with the minis.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --mini: minutes in place of hours.")] = False,

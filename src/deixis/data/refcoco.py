@@ -310,7 +310,9 @@ def decode_mask(segmentation: object, height: int, width: int) -> BoolMap:
     for polygon in segmentation:
         _check_polygon(polygon, height, width)
     coco = coco_masks()
-    return np.asarray(coco.decode(coco.merge(coco.frPyObjects(segmentation, height, width))), dtype=np.bool_)
+    # Its own decode makes arrays in a way that NumPy 2 deprecates.
+    merged = coco.merge(coco.frPyObjects(segmentation, height, width))
+    return decode_rle({"size": [height, width], "counts": _runs(merged["counts"].decode("ascii"))})
 
 
 def coco_masks() -> Any:  # noqa: ANN401 - pycocotools has no types

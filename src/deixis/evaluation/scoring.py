@@ -209,10 +209,8 @@ class DepthScorer(Scorer):
         if isinstance(protocol, DepthProtocol):
             return protocol.select(found, truth)
         assert isinstance(protocol, AffineProtocol)
-        p, t, valid, _ = protocol.prepare(found, truth, _tensor(mask))
-        if valid.any():
-            p = protocol.align(found, truth, _tensor(mask))[0]
-        return p[valid], t[valid]
+        aligned = protocol.aligned(found, truth, _tensor(mask))
+        return (torch.empty(0), torch.empty(0)) if aligned is None else aligned.pixels
 
 
 class ReferScorer(Scorer):

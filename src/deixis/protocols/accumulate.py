@@ -46,18 +46,31 @@ class RowMetric(Metric):
         columns: list[list[float]] = dim_zero_cat(self.rows).view(-1, self.width).T.tolist()
         return columns
 
-    def image_means(self, names: Sequence[str], protocol: str, skipped: int) -> dict[str, float]:
+
+class ImageMetric(RowMetric):
+    """Of depth maps, some of which have no pixel to score: those are counted apart.
+
+    Args:
+        width: numbers per sample.
+    """
+
+    skipped: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.add_state("skipped", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def image_means(self, names: Sequence[str], protocol: str) -> dict[str, float]:
         """The mean of each number over images that weigh the same, with the counts ``images`` and ``skipped``.
 
         Args:
             names: of the numbers.
             protocol: how the error calls it.
-            skipped: images without a pixel to score.
 
         Raises:
             UsageError: if no image was scored.
         """
-        columns = self.columns()
+        columns, skipped = self.columns(), int(self.skipped)
         images = len(columns[0])
         if not images:
             raise UsageError(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deixis.errors import InputError, KindError, UsageError
-from deixis.protocols.accumulate import RowMetric
+from deixis.protocols.accumulate import ImageMetric
 from deixis.protocols.depth import DepthMap, depth_metrics
 from deixis.protocols.masks import EvaluationSet
 from deixis.types import Depth, DepthKind
@@ -167,6 +167,28 @@ def mean_metrics(predictions: Tensor, targets: Tensor, valid: Tensor, compat: Co
 
 
 @dataclass(frozen=True)
+class Aligned:
+    """A prediction brought to metres, beside the truth.
+
+    Attributes:
+        values: float32 [H, W] of the set's frame, within its range [m].
+        target: ground truth [H, W] [m].
+        valid: bool [H, W], where the map counts.
+        fit: scale and shift; None without alignment.
+    """
+
+    values: Tensor
+    target: Tensor
+    valid: Tensor
+    fit: Fit | None
+
+    @property
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """Prediction and ground truth [N] of the pixels that count [m]."""
+        return self.values[self.valid], self.target[self.valid]
+
+
+@dataclass(frozen=True)
 class AffineProtocol:
     """How a set scores depth that is known up to scale and shift.
 
@@ -214,10 +236,8 @@ class AffineProtocol:
             KindError: if depth is to be aligned as disparity, or the other way round, or affine depth not at all.
             UsageError: if the kind is not given, or sizes differ or do not fit the set.
         """
-        p, t, valid, space = self.prepare(prediction, target, mask, kind=kind)
-        if not valid.any():
-            raise InputError(self.dataset.name, "no ground truth in range", "check its unit (metres), or leave it out")
-        return (*self._aligned(p, t, valid, space), valid)
+        found = self._known(prediction, target, mask, kind)
+        return found.values, found.fit, found.valid
 
     def score(
         self,
@@ -228,11 +248,35 @@ class AffineProtocol:
         kind: DepthKind | None = None,
     ) -> dict[str, float]:
         """The ten metrics of one image (:func:`affine_metrics`); arguments and errors as :meth:`align`."""
+        found = self._known(prediction, target, mask, kind)
+        return affine_metrics(*found.pixels)
+
+    def aligned(
+        self,
+        prediction: Depth | DepthMap,
+        target: DepthMap,
+        mask: Tensor | None = None,
+        *,
+        kind: DepthKind | None = None,
+    ) -> Aligned | None:
+        """What is scored, None if no ground truth counts; arguments and other errors as :meth:`align`."""
         p, t, valid, space = self.prepare(prediction, target, mask, kind=kind)
         if not valid.any():
+            return None
+        fit = None
+        if space == "depth":
+            p, fit = align_depth(p, t, valid, self.dataset.max_res, self.compat)
+        elif space == "disparity":
+            p, fit = align_disparity(p, t, valid, self.dataset.max_res, self.compat)
+        return Aligned(limited(p, self.dataset.min_depth, self.dataset.max_depth), t, valid, fit)
+
+    def _known(
+        self, prediction: Depth | DepthMap, target: DepthMap, mask: Tensor | None, kind: DepthKind | None
+    ) -> Aligned:
+        found = self.aligned(prediction, target, mask, kind=kind)
+        if found is None:
             raise InputError(self.dataset.name, "no ground truth in range", "check its unit (metres), or leave it out")
-        aligned, _ = self._aligned(p, t, valid, space)
-        return affine_metrics(aligned[valid], t[valid])
+        return found
 
     def prepare(
         self,
@@ -277,28 +321,17 @@ class AffineProtocol:
             raise InputError(dataset.name, f"{bad} predictions that count are not finite", "check the model")
         return p, t, valid, space
 
-    def _aligned(self, p: Tensor, t: Tensor, valid: Tensor, space: Alignment) -> tuple[Tensor, Fit | None]:
-        fit = None
-        if space == "depth":
-            p, fit = align_depth(p, t, valid, self.dataset.max_res, self.compat)
-        elif space == "disparity":
-            p, fit = align_disparity(p, t, valid, self.dataset.max_res, self.compat)
-        return limited(p, self.dataset.min_depth, self.dataset.max_depth), fit
 
-
-class AffineMetrics(RowMetric):
+class AffineMetrics(ImageMetric):
     """Mean of a protocol's per-image metrics; every image weighs the same, in any order, on any number of processes.
 
     Args:
         protocol: what to score and where.
     """
 
-    skipped: Tensor
-
     def __init__(self, protocol: AffineProtocol) -> None:
         super().__init__(width=len(AFFINE_METRICS))
         self.protocol = protocol
-        self.add_state("skipped", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -312,11 +345,11 @@ class AffineMetrics(RowMetric):
 
         Arguments and errors as :meth:`AffineProtocol.align`.
         """
-        _, _, valid, _ = self.protocol.prepare(prediction, target, mask, kind=kind)
-        if not valid.any():
+        found = self.protocol.aligned(prediction, target, mask, kind=kind)
+        if found is None:
             self.skipped += 1
             return
-        values = self.protocol.score(prediction, target, mask, kind=kind)
+        values = affine_metrics(*found.pixels)
         self.append([values[name] for name in AFFINE_METRICS])
 
     def compute(self) -> dict[str, float]:
@@ -325,7 +358,7 @@ class AffineMetrics(RowMetric):
         Raises:
             UsageError: if no image was scored.
         """
-        return self.image_means(AFFINE_METRICS, self.protocol.dataset.name, int(self.skipped))
+        return self.image_means(AFFINE_METRICS, self.protocol.dataset.name)
 
 
 def thinned(

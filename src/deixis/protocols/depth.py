@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deixis.errors import InputError, KindError, UsageError
-from deixis.protocols.accumulate import RowMetric
+from deixis.protocols.accumulate import ImageMetric
 from deixis.types import Depth, DepthKind
 
 DEPTH_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "d1", "d2", "d3")
@@ -229,7 +229,7 @@ KITTI_GARG = DepthProtocol("kitti-garg", crop="kitti_garg", max_depth=80.0, benc
 KITTI_EIGEN = DepthProtocol("kitti-eigen", crop="kitti_eigen", max_depth=80.0, benchmark_crop=True)
 
 
-class DepthMetrics(RowMetric):
+class DepthMetrics(ImageMetric):
     """Mean of a protocol's per-image metrics over images, as in the official loop.
 
     Every image weighs the same, however many pixels it has. Any order of the images and any number of
@@ -240,12 +240,9 @@ class DepthMetrics(RowMetric):
         protocol: what to score and where.
     """
 
-    skipped: Tensor
-
     def __init__(self, protocol: DepthProtocol) -> None:
         super().__init__(width=len(DEPTH_METRICS))
         self.protocol = protocol
-        self.add_state("skipped", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, prediction: Depth | DepthMap, target: DepthMap, *, kind: DepthKind | None = None) -> None:
         """Add one image; one without a pixel to score is counted as skipped.
@@ -265,7 +262,7 @@ class DepthMetrics(RowMetric):
         Raises:
             UsageError: if no image was scored.
         """
-        return self.image_means(DEPTH_METRICS, self.protocol.name, int(self.skipped))
+        return self.image_means(DEPTH_METRICS, self.protocol.name)
 
 
 def _size(values: Tensor) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deixis.errors import UsageError
-from deixis.protocols.accumulate import RowMetric
+from deixis.protocols.accumulate import ImageMetric
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.depth import DepthMap
 from deixis.types import Depth, DepthKind, IntMap
@@ -36,19 +36,16 @@ def named_in(text: str, names: Mapping[int, str]) -> set[int]:
     }
 
 
-class InstanceMetrics(RowMetric):
+class InstanceMetrics(ImageMetric):
     """Mean AbsRel over things; the same bits in any order and on any number of processes.
 
     Args:
         protocol: how maps are aligned, and which pixels count.
     """
 
-    skipped: Tensor
-
     def __init__(self, protocol: AffineProtocol) -> None:
         super().__init__(width=3)
         self.protocol = protocol
-        self.add_state("skipped", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -80,19 +77,18 @@ class InstanceMetrics(RowMetric):
             )
         things = torch.from_numpy(instances.astype("int64"))
         numbers, areas = (values.tolist() for values in things[things > 0].unique(return_counts=True))
-        p, t, valid, _ = self.protocol.prepare(prediction, target, mask, kind=kind)
-        if not valid.any():
+        found = self.protocol.aligned(prediction, target, mask, kind=kind)
+        if found is None:
             self.skipped += len(numbers)
             return
-        aligned, _, _ = self.protocol.align(prediction, target, mask, kind=kind)
-        framed = self.protocol.dataset.frame(things).to(p.device)
+        framed = self.protocol.dataset.frame(things).to(found.values.device)
         for number, area in zip(numbers, areas, strict=True):
-            inside = valid & (framed == number)
+            inside = found.valid & (framed == number)
             if not inside.any():
                 self.skipped += 1
                 continue
-            truth = t[inside].double()
-            error = ((aligned[inside].double() - truth).abs() / truth).mean().item()
+            truth = found.target[inside].double()
+            error = ((found.values[inside].double() - truth).abs() / truth).mean().item()
             self.append([error, area / instances.size, number in named])
 
     def compute(self) -> dict[str, float]:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-import torch
 from torch import Tensor
 
 from deixis.errors import UsageError
-from deixis.protocols.accumulate import RowMetric
+from deixis.protocols.accumulate import ImageMetric
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.depth import DepthMap
 from deixis.types import Depth, DepthKind
@@ -27,19 +26,16 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
     return (2 * (a - b).abs() / (a + b)).mean().item()
 
 
-class PromptSensitivity(RowMetric):
+class PromptSensitivity(ImageMetric):
     """Mean over pictures, each of which weighs the same, in any order and on any number of processes.
 
     Args:
         protocol: how maps are aligned, and which pixels count.
     """
 
-    skipped: Tensor
-
     def __init__(self, protocol: AffineProtocol) -> None:
         super().__init__(width=1)
         self.protocol = protocol
-        self.add_state("skipped", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -63,11 +59,13 @@ class PromptSensitivity(RowMetric):
         name = self.protocol.dataset.name
         if len(predictions) < 2:
             raise UsageError(name, f"got {len(predictions)} maps of a picture", "give one for each of several texts")
-        _, _, valid, _ = self.protocol.prepare(predictions[0], target, mask, kind=kind)
-        if not valid.any():
-            self.skipped += 1
-            return
-        maps = [self.protocol.align(one, target, mask, kind=kind)[0][valid] for one in predictions]
+        maps = []
+        for prediction in predictions:
+            found = self.protocol.aligned(prediction, target, mask, kind=kind)
+            if found is None:
+                self.skipped += 1
+                return
+            maps.append(found.pixels[0])
         pairs = [relative_difference(a, b) for a, b in combinations(maps, 2)]
         self.append([sum(pairs) / len(pairs)])
 
@@ -77,4 +75,4 @@ class PromptSensitivity(RowMetric):
         Raises:
             UsageError: if no picture was scored.
         """
-        return self.image_means(("sensitivity",), self.protocol.dataset.name, int(self.skipped))
+        return self.image_means(("sensitivity",), self.protocol.dataset.name)

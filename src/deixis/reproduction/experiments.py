@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,17 +60,23 @@ class Score:
 
 @dataclass(frozen=True)
 class MiniScore:
-    """A mini on a dataset that stands for the paper's.
+    """A mini on datasets that stand for the paper's.
 
     Attributes:
-        model: shipped weights.
-        task: what they give.
+        model: its name.
+        recipe: that trains it.
+        task: what it gives.
         datasets: names, as readers have them.
+        texts: sources of what it is told.
+        steps: denoising steps, each of which is scored; None leaves them to the system.
     """
 
     model: str
-    task: Literal["metric", "refer"]
+    recipe: str
+    task: Literal["metric", "affine", "refer"]
     datasets: tuple[str, ...]
+    texts: tuple[str, ...] = ("none",)
+    steps: tuple[int | None, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,9 @@ class Experiment:
         metrics: that are printed of scores.
         scores: what official weights give.
         mini: how the minis run it.
-        minis: which of them are scored, for ``scores``.
+        minis: which of them are scored, or refined.
         systems: affine-invariant systems that are trained, for ``iris``.
+        drawn: whether what the minis give is drawn beside the truth.
         hours: of the mini's full run on two cores, about.
     """
 
@@ -93,6 +100,7 @@ class Experiment:
     mini: Mini
     minis: tuple[MiniScore, ...] = ()
     systems: tuple[str, ...] = ()
+    drawn: bool = False
     hours: float = 0.5
 
     @property
@@ -128,10 +136,17 @@ IRIS = {
 # Marigold's own evaluation takes as many.
 MARIGOLD_STEPS = 50
 PAPER_STEPS = (3, 4, 5, 10, 15, 20, 25, 50)
+MINI_STEPS = (1, 2, 4, 10, 25, 50)
 
-_EVP_ROOMS = MiniScore("evp-depth-mini", "metric", ("nyuv2-rooms", "world-rooms"))
-_EVP_ROADS = MiniScore("evp-depth-mini", "metric", ("world-roads",))
-_EVP_MASKS = MiniScore("evp-refer-mini", "refer", ("nyuv2-rooms", "world-rooms"))
+_ROOMS, _ROADS = ("nyuv2-rooms", "world-rooms"), ("world-roads",)
+_DEPTH_RECIPES = {"vpd-depth-mini": "6_vpd_depth", "evp-depth-mini": "4_evp_depth"}
+_IN_ROOMS = tuple(MiniScore(name, recipe, "metric", _ROOMS) for name, recipe in _DEPTH_RECIPES.items())
+_ON_ROADS = tuple(MiniScore(name, recipe, "metric", _ROADS) for name, recipe in _DEPTH_RECIPES.items())
+_MASKS = MiniScore("evp-refer-mini", "5_evp_refer", "refer", _ROOMS)
+_TOLD = tuple(
+    MiniScore(f"{system}-mini", f"7_{system.replace('-', '_')}", "affine", _ROOMS, ("none", "caption"))
+    for system in IRIS
+)
 
 
 def _with_text(names: Mapping[str, str], benchmarks: tuple[str, ...]) -> tuple[Score, ...]:
@@ -152,21 +167,21 @@ EXPERIMENTS = {
             DEPTH,
             (Score("VPD", "vpd-depth", NYU), Score("EVP", "evp-depth-nyu", NYU)),
             "scores",
-            (_EVP_ROOMS,),
+            _IN_ROOMS,
         ),
         Experiment(
             "evp.table2",
             ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3"),
             (Score("EVP", "evp-depth-kitti", KITTI),),
             "scores",
-            (_EVP_ROADS,),
+            _ON_ROADS,
         ),
         Experiment(
             "evp.table3",
             ("oiou", "miou"),
             (Score("VPD", "vpd-refer", REFCOCO), Score("EVP", "evp-refer", REFCOCO)),
             "scores",
-            (_EVP_MASKS,),
+            (_MASKS,),
         ),
         Experiment(
             "evp.table4",
@@ -189,9 +204,10 @@ EXPERIMENTS = {
                 Score("EVP", "evp-refer", REFCOCO),
             ),
             "scores",
-            (_EVP_ROOMS, _EVP_ROADS, _EVP_MASKS),
+            (*_IN_ROOMS, *_ON_ROADS, _MASKS),
+            drawn=True,
         ),
-        Experiment("iris.zero_shot", ("d1", "abs_rel"), _with_text(IRIS, AFFINE), "iris", systems=tuple(IRIS), hours=8),
+        Experiment("iris.zero_shot", ("d1", "abs_rel"), _with_text(IRIS, AFFINE), "iris", _TOLD, tuple(IRIS), hours=8),
         Experiment(
             "iris.steps",
             ("abs_rel",),
@@ -202,11 +218,12 @@ EXPERIMENTS = {
                 for steps in PAPER_STEPS
             ),
             "iris",
-            systems=("marigold",),
+            (replace(_TOLD[0], steps=MINI_STEPS),),
+            ("marigold",),
             hours=3,
         ),
         Experiment("iris.convergence", ("abs_rel",), (), "iris", systems=("marigold",), hours=3),
-        Experiment("iris.refinement", ("abs_rel",), (), "iris", systems=("marigold",), hours=3),
+        Experiment("iris.refinement", ("abs_rel",), (), "iris", _TOLD, ("marigold",), hours=3),
     )
 }
 

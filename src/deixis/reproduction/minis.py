@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,72 +9,28 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from deixis.data.world import Kind
-from deixis.errors import InputError
-from deixis.evaluation.run import Listener, evaluate
-from deixis.evaluation.scoring import Plan
-from deixis.io import write_text
+from PIL import Image
+
+from deixis.errors import DeixisError, UsageError
+from deixis.io import write_image, write_text
+from deixis.predict import load
 from deixis.registry import shipped_folder
+from deixis.relative import RelativePredictor
 from deixis.reproduction import table4
 from deixis.reproduction.experiments import Experiment
-from deixis.reproduction.official import Given, measured
+from deixis.reproduction.official import Given
 from deixis.reproduction.report import score_table
+from deixis.reproduction.scale import FULL, QUICK, Scale, cores, photos, without_photos, world
+from deixis.reproduction.scores import Scored, available, pictures, reports, scored, short_of
 from deixis.training import findings
 from deixis.training.comparison import Comparison, Estimate, comparison_table, table
 from deixis.training.recipe import read_recipe
 from deixis.training.scenes import TITLES, load_scenes
 from deixis.training.store import Source
-from deixis.world.generate import Failure, Settings, render_shards
+from deixis.viz import curves
 
 BACKBONE = "mini-sd"
-# What the layout has from which our own split and captions are made.
-LABELLED = ("official_splits/train", "classes40.json")
 _RESAMPLED = {"nyuv2": "rooms of the dataset", "rooms": "frames", "roads": "frames"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large a mini's experiment is.
-
-    Attributes:
-        name: of the scale.
-        rooms: world frames of a kind, of which one in twenty is held out.
-        settings: of the world's pictures.
-        frames: held-out samples of a dataset that are scored, at most; None for all.
-        seeds: trainings of a row.
-        extent: of what is measured of affine-invariant systems.
-        table4: overrides of the recipe of table 4.
-        iris: overrides of that of affine-invariant systems.
-    """
-
-    name: str
-    rooms: int
-    settings: Settings
-    frames: int | None
-    seeds: int
-    extent: findings.Extent
-    table4: tuple[str, ...] = ()
-    iris: tuple[str, ...] = ()
-
-
-_SMALL = ("data.stored=[72,96]", "data.size=[64,88]")
-FULL = Scale("full", 2000, Settings(), None, 3, findings.FULL)
-QUICK = Scale(
-    "quick",
-    120,
-    Settings(96, 72, 1),
-    24,
-    2,
-    findings.Extent(seeds=2, frames=16, step_frames=8, refined=12),
-    table4=(*_SMALL, "crop=64", "optimisation.steps=40", "optimisation.warmup=4", "optimisation.batch_size=8"),
-    iris=(
-        *_SMALL,
-        "optimisation.steps=60",
-        "optimisation.warmup=6",
-        "optimisation.batch_size=8",
-        "optimisation.eval_every=20",
-    ),
-)
 # Frames of a source in table 4 at full size.
 TABLE4_FRAMES = 150
 
@@ -87,56 +42,49 @@ class Section:
     Attributes:
         lines: Markdown.
         data: the same in numbers, JSON-ready.
+        drawn: a plot of them.
+        pictures: files in the folder of results.
     """
 
     lines: list[str]
     data: dict[str, Any]
+    drawn: Image.Image | None = None
+    pictures: tuple[str, ...] = ()
 
 
 def run_mini(experiment: Experiment, given: Given) -> tuple[dict[str, Any], list[str]]:
     """Run an experiment with the minis, or go on with it.
 
     Returns:
-        ``scale``, ``lines`` (Markdown) and ``data``; and what was missing, a line each.
+        ``scale``, ``command``, ``lines`` (Markdown), ``data`` and ``pictures`` (files in the folder of results); and
+        what was missing, a line each.
 
     Raises:
         DeixisError: one line for anything wrong with data or folders.
     """
     scale = QUICK if given.quick else FULL
-    missing = (
-        [] if _photos(given) else ["real frames: --root nyuv2=DIR, official_splits with labels, or the world only"]
-    )
-    if experiment.mini == "scores":
-        section = _scores(experiment, given, scale)
-    elif experiment.mini == "table4":
-        section = _table4(given, scale)
-    else:
-        section = _iris(experiment, given, scale)
-    return {"scale": scale.name, "command": given.command, "lines": section.lines, "data": section.data}, missing
-
-
-def _photos(given: Given) -> Path | None:
-    """The root of NYU Depth v2 if it has the layout with labels."""
-    root = given.roots.get("nyuv2")
-    return root if root is not None and all((root / one).exists() for one in LABELLED) else None
-
-
-def _world(given: Given, scale: Scale, kind: Kind) -> Path:
-    """The given shards, or rendered ones."""
-    if given.world is not None:
-        return given.world
-    folder = given.out / f"world-{scale.name}" / kind
-    failed: list[Failure] = []
-    given.say(f"world: {scale.rooms} {kind} in {folder}")
-    render_shards(folder, (kind,), 0, scale.rooms, scale.settings, workers=_cores(), fail=failed.append)
-    for one in failed:
-        given.say(f"{one.kind} {one.seed} could not be made ({one.problem})")
-    return folder
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    on_photos = experiment.mini != "scores" or any("nyuv2-rooms" in one.datasets for one in experiment.minis)
+    missing = [line] if on_photos and (line := without_photos(given)) else []
+    sections = []
+    if experiment.name == "iris.refinement":
+        section, lacking = _refined_minis(experiment, given, scale)
+        sections.append(section)
+        missing += lacking
+    elif experiment.minis:
+        section, lacking = _scores(experiment, given, scale)
+        sections.append(section)
+        missing += lacking
+    if experiment.mini == "table4":
+        sections.append(_table4(given, scale))
+    elif experiment.mini == "iris":
+        sections.append(_iris(experiment, given, scale))
+    return {
+        "scale": scale.name,
+        "command": given.command,
+        "lines": [line for one in sections for line in one.lines],
+        "data": {key: value for one in sections for key, value in one.data.items()},
+        "pictures": [name for one in sections for name in one.pictures],
+    }, missing
 
 
 def _recipe(given: Given, name: str, base: str, system: str) -> Path:
@@ -149,39 +97,72 @@ def _recipe(given: Given, name: str, base: str, system: str) -> Path:
 
 def _data(given: Given, scale: Scale) -> list[str]:
     """Overrides of all recipes."""
-    photos = _photos(given)
-    root = [] if photos is None else [f"data.root={photos.absolute()}"]
-    world, backbone = _world(given, scale, "rooms").absolute(), shipped_folder() / BACKBONE
-    return [f"data.world={world}", f"init={backbone}", *root]
+    folder = photos(given)
+    root = [] if folder is None else [f"data.root={folder.absolute()}"]
+    rooms, backbone = world(given, scale, "rooms").absolute(), shipped_folder() / BACKBONE
+    return [f"data.world={rooms}", f"init={backbone}", *root]
 
 
 # ------------------------------------------------------------------------------------------------------- scores
 
 
-def _scores(experiment: Experiment, given: Given, scale: Scale) -> Section:
-    """Shipped minis, scored as ``deixis eval`` does it."""
-    rows = []
-    for mini in experiment.minis:
-        for dataset in mini.datasets:
-            photos = _photos(given)
-            if dataset == "nyuv2-rooms" and photos is None:
-                continue
-            root = photos if dataset == "nyuv2-rooms" else _world(given, scale, _kind(dataset))
-            plan = Plan(task=mini.task, model=mini.model, dataset=dataset, root=str(root), split="heldout")
-            folder = given.out / f"minis-{scale.name}" / f"{mini.model}-{dataset}"
-            given.say(f"scoring {mini.model} on {dataset}")
-            listener = Listener(lambda total, done: None, lambda: None, given.say)
-            result = evaluate(plan, folder, given.command, listener, limit=scale.frames)
-            rows.append({"row": mini.model, **measured(result), "folder": str(folder)})
-    if not rows:
-        raise InputError(experiment.name, "has nothing to score", "give --root nyuv2=DIR or --world DIR")
-    reports = [f"- {one['row']} on {one['dataset']}: {one['folder']}/report.html" for one in rows]
-    lines = [*score_table(rows, experiment.metrics), "Pictures, with error maps on a fixed scale:", "", *reports, ""]
-    return Section(lines, {"rows": rows})
+def _scores(experiment: Experiment, given: Given, scale: Scale) -> tuple[Section, list[str]]:
+    """Minis, scored as ``deixis eval`` does it, and what is missing."""
+    found, missing = scored(experiment, given, scale)
+    if not found:
+        return Section(["### Shipped minis", "", "None could be scored.", ""], {"rows": []}), missing
+    lines = ["### Shipped minis", "", *score_table([one.row for one in found], experiment.metrics), *short_of(found)]
+    if scale.frames is not None:
+        lines += ["Of each dataset its first held-out frames are scored, as many as the table says.", ""]
+    names: list[str] = []
+    if experiment.drawn:
+        names.append(f"{experiment.name}-{scale.name}.png")
+        write_image(given.out / names[0], pictures(found))
+        lines += ["Samples at the sixths of the error, errors on a fixed scale:", "", f"![pictures]({names[0]})", ""]
+    against = _steps_of(found)
+    if against:
+        names.append(f"{experiment.name}-minis-{scale.name}.png")
+        write_image(given.out / names[-1], curves(against, "denoising steps", "AbsRel after alignment", log=True))
+        lines += [f"![AbsRel against denoising steps]({names[-1]})", ""]
+    lines += ["Reports, with the worst and best pictures of each:", "", *reports(found), ""]
+    return Section(lines, {"rows": [one.row for one in found]}, pictures=tuple(names)), missing
 
 
-def _kind(dataset: str) -> Kind:
-    return "roads" if dataset == "world-roads" else "rooms"
+def _steps_of(found: Sequence[Scored]) -> dict[str, tuple[list[float], list[float]]]:
+    """AbsRel by denoising steps, a line for each dataset and text; none where steps were not asked for."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for one in found:
+        if one.plan.steps is not None:
+            text = "without text" if one.plan.text == "none" else f"with {one.plan.text}"
+            steps, values = lines.setdefault(f"{one.name}, {one.plan.dataset}, {text}", ([], []))
+            steps.append(one.plan.steps)
+            values.append(one.row["metrics"]["abs_rel"]["value"])
+    return lines
+
+
+def _refined_minis(experiment: Experiment, given: Given, scale: Scale) -> tuple[Section, list[str]]:
+    """Regions before and after the phrase that names them, by the minis that are here, and what is missing."""
+    there, missing = available(experiment.minis, given)
+    recipe = read_recipe(_recipe(given, "marigold", "iris.yaml", "marigold"), [*_data(given, scale), "out=."])
+    sources = load_scenes(recipe.data)
+    found = {}
+    for name, model in there.items():
+        given.say(f"refining with {name}")
+        try:
+            predictor = load(model)
+            if not isinstance(predictor, RelativePredictor):
+                raise UsageError(f"--weights {name}={model}", "are not of affine-invariant depth", "give its own")
+        except DeixisError as error:
+            given.fail(error)
+            missing.append(f"{name}: {error}")
+            continue
+        found[name] = findings.Runs(recipe)
+        found[name].told.append(findings.refined(predictor, sources, scale.extent))
+    if not found:
+        return Section(["### Shipped minis", "", "None could be asked.", ""], {"shipped": []}), missing
+    section = _refinement(found)
+    said = "Regions of held-out frames, after the best scale and shift; captions come from labels (`oracle`)."
+    return Section(["### Shipped minis", "", said, "", *section.lines], {"shipped": section.data}), missing
 
 
 # ------------------------------------------------------------------------------------------------------ table 4
@@ -197,11 +178,13 @@ def _table4(given: Given, scale: Scale) -> Section:
         overrides,
         seeds=scale.seeds,
         frames=scale.frames or TABLE4_FRAMES,
-        workers=_cores(),
+        workers=cores(),
         say=given.say,
     )
     opt, size = (one := read_recipe(recipe, [*overrides, "out=."])).optimisation, one.data.size
     lines = [
+        "### Twelve rows, trained alike",
+        "",
         f"Each row: {opt.steps} steps of {opt.batch_size} at {size[1]} x {size[0]} from {BACKBONE}, seeds 0 to"
         f" {scale.seeds - 1}. Row 1 is VPD but for the image encoder, which learns in all rows. Told: `oracle` is the"
         " picture's own description or place, from labels; otherwise the dataset's one embedding. Intervals (95 %):"
@@ -251,7 +234,7 @@ def _table4_source(source: Source, found: Sequence[table4.Result]) -> list[str]:
     switches = ("row", "IMAFR", "bins", "std", "text", "aggregate", "CLIP", "told")
     head = (*switches, "paper's RMSE [m]", "RMSE [m]", "of each seed", "paper's AbsRel", "AbsRel")
     lines = [
-        f"### {TITLES[source]}",
+        f"#### {TITLES[source]}",
         "",
         f"{len(found[0].clusters)} {_PROTOCOLS[source]}; clusters of the bootstrap: {_RESAMPLED[source]}.",
         "",
@@ -288,10 +271,12 @@ def _iris(experiment: Experiment, given: Given, scale: Scale) -> Section:
     recipes = [_recipe(given, system, "iris.yaml", system) for system in experiment.systems]
     overrides = [*_data(given, scale), *scale.iris]
     out = given.out / f"iris-{scale.name}"
-    found = findings.runs_of(out, recipes, overrides, workers=_cores(), say=given.say, extent=scale.extent)
+    found = findings.runs_of(out, recipes, overrides, workers=cores(), say=given.say, extent=scale.extent)
     recipe = next(iter(found.values())).recipe
     opt, size = recipe.optimisation, recipe.data.size
     lines = [
+        "### Trained alike, with and without text",
+        "",
         f"Each system: {opt.steps} steps of {opt.batch_size} at {size[1]} x {size[0]} from {BACKBONE} on rooms of the"
         f" world, with captions ({recipe.text_rate:.0%} of the time) and without any, seeds 0 to"
         f" {scale.extent.seeds - 1}. Held-out frames, after the best scale and shift; captions come from labels"
@@ -305,7 +290,12 @@ def _iris(experiment: Experiment, given: Given, scale: Scale) -> Section:
         "iris.refinement": _refinement,
     }[experiment.name]
     section = part(found)
-    return Section([*lines, *section.lines], {"seeds": scale.extent.seeds, **section.data})
+    data = {"seeds": scale.extent.seeds, **section.data}
+    if section.drawn is None:
+        return Section([*lines, *section.lines], data)
+    name = f"{experiment.name}-{scale.name}.png"
+    write_image(given.out / name, section.drawn)
+    return Section([*lines, *section.lines, f"![AbsRel]({name})", ""], data, pictures=(name,))
 
 
 Found = dict[str, findings.Runs]
@@ -318,7 +308,8 @@ def _with_text(found: Found) -> Section:
 
 def _refinement(found: Found) -> Section:
     pairs = [one for name, runs in found.items() for one in findings.refinement(name, runs)]
-    regions = {TITLES[source]: len(one["clusters"]) for source, one in found["marigold"].told[0]["refined"].items()}
+    first = next(iter(found.values())).told[0]["refined"]
+    regions = {TITLES[source]: len(one["clusters"]) for source, one in first.items()}
     return _compared(pairs, "after", regions)
 
 
@@ -340,10 +331,9 @@ def _compared(pairs: Sequence[Comparison], model: str, counts: dict[str, int]) -
 
 
 def _steps(found: Found) -> Section:
-    against = findings.against_steps(found["marigold"])
-    head = ("on", "trained", "frames", *(f"{n} step{'s' if n > 1 else ''}" for n in findings.STEPS))
-    lines = table(head, [[TITLES[source], label, count, *values] for source, label, count, values in against])
-    lines += _settled(against)
+    runs = found["marigold"]
+    against = findings.against_steps(runs)
+    lines = [*findings.steps_table(runs), *_settled(against)]
     data = [
         {
             "source": source,
@@ -354,7 +344,7 @@ def _steps(found: Found) -> Section:
         }
         for source, label, count, values in against
     ]
-    return Section(lines, {"rows": data})
+    return Section(lines, {"alike": data}, findings.steps_curves(runs))
 
 
 # Converged: no more above the last than this share.
@@ -375,7 +365,7 @@ def _settled(against: Sequence[tuple[Source, str, int, list[Estimate]]]) -> list
 
 def _convergence(found: Found) -> Section:
     runs = found["marigold"]
-    lines, data = [], []
+    lines, data, drawn = [], [], {}
     for scenes in load_scenes(runs.recipe.data):
         if scenes.source not in runs.told[0]["sources"]:
             continue
@@ -385,12 +375,13 @@ def _convergence(found: Found) -> Section:
             cells = [f"{one.mean():.3f} ({one.min():.3f} to {one.max():.3f})" for one in values.T]
             rows.append([label, *cells])
             data.append({"source": scenes.source, "trained": label, "steps": steps, "abs_rel": values.tolist()})
+            drawn[f"{scenes.title}, {label}"] = (steps, values.mean(axis=0).tolist())
         lines += [
-            f"### {scenes.title}",
+            f"#### {scenes.title}",
             "",
             f"AbsRel on {min(scenes.counts['val'], 100)} validation frames: mean of {len(runs.told)} seeds (lowest to"
             " highest of them).",
             "",
             *table(("trained", *(f"step {step:g}" for step in steps)), rows),
         ]
-    return Section(lines, {"rows": data})
+    return Section(lines, {"alike": data}, curves(drawn, "training steps", "AbsRel after alignment"))

@@ -17,14 +17,15 @@ from deixis.protocols.depth import DepthProtocol
 from deixis.registry import weights
 from deixis.reproduction.experiments import EXPERIMENTS, Experiment, Score
 
-# Where datasets are published, on which terms, and how much disk they take.
+# Where datasets are published, on which terms, and how much disk they take, as far as their pages say.
 DATASETS = {
-    "nyuv2": "cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html; for research; labelled set 2.8 GB",
-    "kitti": "cvlibs.net/datasets/kitti, raw data and annotated depth; CC BY-NC-SA 3.0; 175 GB and 14 GB",
+    "nyuv2": "cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html, labelled set; 2.8 GB",
+    "kitti": "cvlibs.net/datasets/kitti, raw data and annotated depth maps; CC BY-NC-SA 3.0; 175 GB and 14 GB",
     "eth3d": "eth3d.net, high-resolution multi-view, training; CC BY-NC-SA 4.0",
-    "scannet": "scan-net.org; after signing its terms of use; 1.2 TB, of which 800 frames are needed",
+    "scannet": "scan-net.org, after agreeing to its terms of use; 800 frames are needed",
     "diode": "diode-dataset.org, validation set; MIT; 2.6 GB",
-    "refcoco": "github.com/lichengunc/refer and COCO's train2014 pictures, cocodataset.org; 13 GB",
+    "refcoco": "github.com/lichengunc/refer, and COCO's train2014 pictures from cocodataset.org; annotations CC BY 4.0;"
+    " 13 GB",
 }
 # The published lists of a benchmark's dataset, any of which will do.
 LISTS = {
@@ -70,7 +71,9 @@ def check_given(roots: Mapping[str, Path], folders: Mapping[str, str]) -> None:
     for name in roots:
         if name not in READERS:
             raise UsageError(f"--root {printable(name)}=", "names no dataset", f"use one of {', '.join(READERS)}")
-    known = dict.fromkeys(wanted(one) for experiment in EXPERIMENTS.values() for one in experiment.scores)
+    experiments = EXPERIMENTS.values()
+    known = dict.fromkeys(wanted(one) for experiment in experiments for one in experiment.scores)
+    known |= dict.fromkeys(one.model for experiment in experiments for one in experiment.minis)
     for name in folders:
         if name not in known:
             raise UsageError(f"--weights {printable(name)}=", "names no weights", f"use one of {', '.join(known)}")
@@ -159,7 +162,8 @@ def _missing(scores: Sequence[Score], given: Given, available: set[str]) -> list
             lines.append(f"data {dataset} ({split}, {count}): {DATASETS[dataset]}; then --root {dataset}=DIR")
         names = LISTS.get(dataset, ())
         if names and not any(lists[one].local.is_file() for one in names):
-            lines.append(f"list {names[0]}: {lists[names[0]].source}; {lists[names[0]].remedy}")
+            remedy = lists[names[0]].remedy.replace(str(Path.home()), "~")
+            lines.append(f"list {names[0]}: {lists[names[0]].source}; {remedy}")
         if name in given.weights or name in available:
             continue
         if score.weights is None:

@@ -15,17 +15,18 @@ JOINED = "README.md"
 
 
 def stored(out: Path, experiment: Experiment) -> dict[str, Any]:
-    """What was measured before: ``official`` rows and ``ours`` by scale.
+    """What was measured before: ``official`` rows, ``ours`` by scale, and what was ``missing``.
 
     Raises:
         InputError: if the file is damaged.
     """
     path = out / f"{experiment.name}.json"
     if not path.is_file():
-        return {"official": [], "ours": {}}
+        return {"official": [], "ours": {}, "missing": []}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {"official": list(content["official"]), "ours": dict(content["ours"])}
+        kept = {"official": list(content["official"]), "ours": dict(content["ours"])}
+        return {**kept, "missing": list(content["missing"])}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(printable(path), "is damaged", "remove it; what it says is measured again") from error
 
@@ -40,11 +41,15 @@ def write(out: Path, experiment: Experiment, content: Mapping[str, Any]) -> str:
     write_json(out / f"{experiment.name}.json", content)
     write_text(out / f"{experiment.name}.md", text)
     parts = [path.read_text("utf-8") for name in EXPERIMENTS if (path := out / f"{name}.md").is_file()]
-    head = "# Reproduction\n\nWritten by `deixis reproduce` from what it measured.\n"
-    write_text(
-        out / JOINED, "\n".join([head, *(part.replace("\n#", "\n##").replace("# ", "## ", 1) for part in parts)])
-    )
+    write_text(out / JOINED, joined("Written by `deixis reproduce` from what it measured.", parts))
     return text
+
+
+def joined(said: str, parts: Sequence[str]) -> str:
+    """One page of several experiments' Markdown, under a head that says something."""
+    return "\n".join(
+        [f"# Reproduction\n\n{said}\n", *(f"#{part.replace(chr(10) + '#', chr(10) + '##')}" for part in parts)]
+    )
 
 
 def markdown(experiment: Experiment, content: Mapping[str, Any]) -> list[str]:
@@ -59,9 +64,13 @@ def markdown(experiment: Experiment, content: Mapping[str, Any]) -> list[str]:
     lines += score_table(rows, experiment.metrics) if rows else ["Nothing yet.", ""]
     lines += [f"`{command}`" for command in dict.fromkeys(one["command"] for one in rows)] + [""] * bool(rows)
     if not content["ours"]:
-        lines += ["## Ours, the minis", "", "Nothing yet.", ""]
+        command = f"deixis reproduce {experiment.name} --mini"
+        lines += ["## Ours, the minis", "", f"Nothing yet: `{command}`, or `{command} --quick`.", ""]
     for scale, ours in content["ours"].items():
-        lines += [f"## Ours, the minis ({scale})", "", f"`{ours['command']}`", "", *ours["lines"]]
+        lines += [f"## Ours, the minis ({scale})", "", f"`{ours['command']}`", ""]
+        if scale == "quick":
+            lines += ["A quick run: it shows that the command works, and is too short to decide a finding.", ""]
+        lines += ours["lines"]
     if content["missing"]:
         lines += ["## Missing", "", *(f"- {line}" for line in content["missing"]), ""]
     return lines

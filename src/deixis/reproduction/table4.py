@@ -7,7 +7,6 @@ picture, which comes from labels (``oracle``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deixis.io import write_json
 from deixis.predict import DepthPredictor, load_metric
-from deixis.processes import pool_of
 from deixis.protocols.depth import depth_metrics
 from deixis.reproduction.experiments import EXPERIMENTS
 from deixis.training.comparison import Comparison, Estimate, mean
-from deixis.training.recipe import Recipe, difference, read_recipe
-from deixis.training.run import fit
+from deixis.training.jobs import run_jobs
+from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.scenes import Scene, Scenes, load_scenes
-from deixis.training.store import Source
+from deixis.training.store import SOURCES, Source
 
 # RMSE and AbsRel of each seed and frame [S, N, 2].
 Samples = npt.NDArray[np.float64]
@@ -121,6 +118,10 @@ class Job:
         own = [*self.row.overrides, f"optimisation.seed={self.seed}", f"out={self.out}"]
         return read_recipe(self.recipe, [*self.overrides, *own])
 
+    def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
+        """As :func:`measure`."""
+        return measure(load_metric(weights, "cpu"), load_scenes(recipe.data), self.row, self.frames)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -174,35 +175,14 @@ def study(
         for row in wanted
         for seed in range(seeds)
     ]
-    todo = [job for job in jobs if not _is_done(job)]
-    done = len(jobs) - len(todo)
-    say(f"{done} of {len(jobs)} are trained and measured")
-    if todo:
-        with pool_of(workers) as pool:
-            for i, (job, _) in enumerate(zip(todo, pool.map(_do, todo), strict=True), start=done + 1):
-                say(f"{i} of {len(jobs)} trained and measured: {job.out.name}")
+    measured = run_jobs(jobs, workers, say)
     found: dict[Source, list[Result]] = {}
     for row in wanted:
-        runs = [json.loads((job.out / "measured.json").read_text("utf-8")) for job in jobs if job.row == row]
-        for source, first in runs[0].items():
-            samples = np.array([run[source]["samples"] for run in runs])
+        runs = [one for job, one in zip(jobs, measured, strict=True) if job.row == row]
+        for source in (one for one in SOURCES if one in runs[0]):
+            samples, first = np.array([run[source]["samples"] for run in runs]), runs[0][source]
             found.setdefault(source, []).append(Result(row, first["clusters"], samples, first["text"]))
     return found
-
-
-def _is_done(job: Job) -> bool:
-    """Whether a run is measured; that of another recipe is not, and then says so when it is gone on with."""
-    recipe = job.read()
-    return (job.out / "measured.json").is_file() and difference(recipe, job.out / "recipe.yaml") is None
-
-
-def _do(job: Job) -> None:
-    """Train, and measure, what is not there yet."""
-    recipe = job.read()
-    weights = fit(recipe, lambda row: None)
-    path = job.out / "measured.json"
-    if not path.is_file():
-        write_json(path, measure(load_metric(weights.absolute(), "cpu"), load_scenes(recipe.data), job.row, job.frames))
 
 
 def measure(predictor: DepthPredictor, sources: Sequence[Scenes], row: Row, frames: int) -> dict[str, Any]:

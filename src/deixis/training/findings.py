@@ -15,19 +15,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import typer
+from PIL import Image
 
 from deixis.cli.common import SOME_FAILED, USAGE
 from deixis.errors import DeixisError, UsageError
-from deixis.io import write_image, write_json, write_text
+from deixis.io import write_image, write_text
 from deixis.predict import load
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.instances import InstanceMetrics, named_in
@@ -36,9 +35,9 @@ from deixis.registry import RELATIVE
 from deixis.relative import RelativePredictor
 from deixis.systems.marigold import Marigold
 from deixis.training.comparison import Comparison, Estimate, comparison_table, mean, table
+from deixis.training.jobs import run_jobs
 from deixis.training.measure_relative import WORLD
-from deixis.training.recipe import Recipe, difference, read_recipe
-from deixis.training.run import fit
+from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes
 from deixis.training.store import Source
 from deixis.types import Depth, Text
@@ -49,6 +48,7 @@ from deixis.world.words import NOUNS
 STEPS = (1, 2, 4, 10, 25, 50)
 TEXTS = ("scene", "classes", "empty", "another frame's", "shuffled words")
 METRICS = ("AbsRel", "d1", "AbsRel, small things", "AbsRel, named things")
+UP = "AbsRel after alignment"
 # A frame's numbers, None where it has no such thing.
 Row = list[float | None]
 Samples = npt.NDArray[np.float64]
@@ -99,6 +99,12 @@ class Job:
         own = [f"optimisation.seed={self.seed}", f"out={self.out}", *([] if self.told else ["text_rate=0.0"])]
         return read_recipe(self.recipe, [*self.overrides, *own])
 
+    def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
+        """As :func:`measure`."""
+        predictor = load(weights, "cpu")
+        assert isinstance(predictor, RelativePredictor)
+        return measure(predictor, load_scenes(recipe.data), self.extent, told=self.told)
+
 
 def study(
     out: Path,
@@ -148,13 +154,9 @@ def runs_of(
     for recipe_ in read:
         if recipe_.system not in RELATIVE:
             raise UsageError(recipe_.system, "is no system of affine-invariant depth", f"use {', '.join(RELATIVE)}")
-    todo = [job for job, recipe_ in zip(jobs, read, strict=True) if not _is_done(job.out, recipe_)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # which begin with the first job
-        for job, _ in zip(todo, pool.map(_do, todo), strict=True):
-            say(f"done: {job.out.relative_to(out)}")
+    results = run_jobs(jobs, workers, say)
     found: dict[str, Runs] = {}
-    for job, recipe_ in zip(jobs, read, strict=True):
-        measured = json.loads((job.out / "measured.json").read_text(encoding="utf-8"))
+    for job, recipe_, measured in zip(jobs, read, results, strict=True):
         lines = (job.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
         runs = found.setdefault(recipe_.system, Runs(recipe_))
         (runs.told if job.told else runs.untold).append(measured)
@@ -179,22 +181,6 @@ class Runs:
         self.untold_logs: list[list[dict[str, float]]] = []
 
 
-def _is_done(out: Path, recipe: Recipe) -> bool:
-    """Whether a run is measured; that of another recipe is not, and says so when it is gone on with."""
-    return (out / "measured.json").is_file() and difference(recipe, out / "recipe.yaml") is None
-
-
-def _do(job: Job) -> None:
-    """Train, and measure, what is not there yet."""
-    recipe = job.read()
-    weights = fit(recipe, lambda row: None)
-    path = job.out / "measured.json"
-    if not path.is_file():
-        predictor = load(weights.absolute(), "cpu")
-        assert isinstance(predictor, RelativePredictor)
-        write_json(path, measure(predictor, load_scenes(recipe.data), job.extent, told=job.told))
-
-
 # ---------------------------------------------------------------------------------------------------- measuring
 
 
@@ -214,7 +200,7 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
     """
     result: dict[str, Any] = {"sources": {}, "steps": {}, "refined": {}}
     for scenes in sources:
-        protocol = AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
+        protocol = _protocol(scenes)
         some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.frames)
         if not some:
             continue
@@ -230,6 +216,21 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
         if told:
             result["refined"][scenes.source] = _refined(predictor, _spread(some, extent.refined), protocol)
     return result
+
+
+def refined(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Extent) -> dict[str, Any]:
+    """Of :func:`measure` what it calls ``refined``, on as many frames."""
+    found = {}
+    for scenes in sources:
+        protocol = _protocol(scenes)
+        some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.refined)
+        if some:
+            found[scenes.source] = _refined(predictor, some, protocol)
+    return {"refined": found}
+
+
+def _protocol(scenes: Scenes) -> AffineProtocol:
+    return AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
 
 
 def _spread(scenes: Sequence[Scene], limit: int) -> list[Scene]:
@@ -387,14 +388,25 @@ def _steps_section(found: dict[str, Runs], out: Path) -> list[str]:
     runs = found.get("marigold")
     if runs is None:
         return ["Marigold was not trained.", ""]
-    rows: list[list[object]] = []
-    lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    for source, label, frames, estimates in against_steps(runs):
-        rows.append([TITLES[source], label, frames, *estimates])
-        lines[f"{TITLES[source]}, {label}"] = (STEPS, [one.value for one in estimates])
-    _plot(out / "steps.png", lines, "denoising steps", log=True)
+    write_image(out / "steps.png", steps_curves(runs))
+    return [*steps_table(runs), "![AbsRel against denoising steps](steps.png)", ""]
+
+
+def steps_table(runs: Runs) -> list[str]:
+    """Lines of the table of :func:`against_steps`."""
     head = ("on", "trained", "frames", *(f"{n} step{'s' if n > 1 else ''}" for n in STEPS))
-    return [*table(head, rows), "![AbsRel against denoising steps](steps.png)", ""]
+    return table(
+        head, [[TITLES[source], label, count, *values] for source, label, count, values in against_steps(runs)]
+    )
+
+
+def steps_curves(runs: Runs) -> Image.Image:
+    """The plot of :func:`against_steps`."""
+    lines = {
+        f"{TITLES[source]}, {label}": (STEPS, [one.value for one in values])
+        for source, label, _, values in against_steps(runs)
+    }
+    return curves(lines, "denoising steps", UP, log=True)
 
 
 def against_steps(runs: Runs) -> list[tuple[Source, str, int, list[Estimate]]]:
@@ -418,7 +430,7 @@ def _training_section(found: dict[str, Runs], out: Path) -> list[str]:
     for name, runs in found.items():
         for label, (steps, values) in against_training(runs, source).items():
             lines[f"{name}, {label}"] = (steps, values.mean(axis=0).tolist())
-    _plot(out / "training.png", lines, "training steps")
+    write_image(out / "training.png", curves(lines, "training steps", UP))
     rows: list[list[object]] = [[name, *(f"{value:.3f}" for value in values)] for name, (_, values) in lines.items()]
     steps_head = next(iter(lines.values()))[0]
     return [
@@ -452,12 +464,6 @@ def refinement(name: str, runs: Runs) -> list[Comparison]:
             where = f"{name}, {TITLES[source]}"
             found.append(_compare(where, "AbsRel on the region", "before", both, measured["clusters"]))
     return [one for one in found if one is not None]
-
-
-def _plot(
-    path: Path, lines: dict[str, tuple[Sequence[float], Sequence[float]]], across: str, *, log: bool = False
-) -> None:
-    write_image(path, curves(lines, across, "AbsRel after alignment", log=log))
 
 
 # ----------------------------------------------------------------------------------------------------- command

@@ -14,9 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +27,7 @@ from deixis.cli.common import SOME_FAILED, USAGE
 from deixis.errors import DeixisError, InputError, UsageError
 from deixis.io import write_json, write_text
 from deixis.predict import DepthPredictor, MaskPredictor, load
+from deixis.processes import pool_of
 from deixis.protocols.depth import depth_metrics
 from deixis.protocols.refer import REFER_NATIVE, iou
 from deixis.relative import RelativePredictor
@@ -106,7 +105,7 @@ def study(
     folders = {**starts, RANDOM: out / "starts" / RANDOM}
     random_start(folders[RANDOM], next(iter(starts.values())))
     found: list[tuple[Recipe, dict[str, float], dict[str, list[dict[str, Any]]]]] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with pool_of(workers) as pool:
 
         def everything(jobs: Sequence[Job]) -> None:
             todo = [job for job in jobs if not _is_done(job)]
