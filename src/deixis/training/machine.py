@@ -35,6 +35,7 @@ class Hardware:
         checkpointing: compute the U-Net's activations twice instead of keeping them.
         channels_last: keep the channels of a pixel together in memory: twice as fast on CPUs.
         compile: translate the U-Net's blocks with ``torch.compile``.
+        workers: processes that read data ahead (:mod:`deixis.training.stream`); 0 reads when a step asks for it.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -42,6 +43,7 @@ class Hardware:
     checkpointing: bool = False
     channels_last: bool = True
     compile: bool = False
+    workers: int = 0
 
 
 class LostWorkerError(DeixisError):
