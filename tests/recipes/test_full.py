@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ import pytest
 import torch
 
 import deixis
-from deixis.data.captions import Caption, read_captions
-from deixis.data.readers import READERS, open_dataset
+from deixis.backbones.stable_diffusion import read_denoiser
+from deixis.data.captions import Caption
+from deixis.data.readers import open_dataset
+from deixis.data.splits import split_lists
 from deixis.errors import UsageError
 from deixis.io import write_parquet
 from deixis.registry import RELATIVE
 from deixis.reproduction import table4
 from deixis.training import loop
-from deixis.training.recipe import Recipe, difference, read_recipe
+from deixis.training.objectives import widen_input
+from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.run import run
 from deixis.types import Depth, Mask
 from deixis.world.export import LIST, write_layout
@@ -72,8 +77,6 @@ def same_number_of_threads() -> Iterator[None]:
 def captioned(out: Path, root: Path, name: str, split: str, list_file: Path | None) -> Path:
     """A file of captions as ``deixis caption`` writes it."""
     pa = pytest.importorskip("pyarrow")
-    import hashlib
-
     dataset = open_dataset(name, root, split, list_file)
     rows = []
     for index in range(len(dataset)):
@@ -126,8 +129,9 @@ class Sets:
         system = str(read_recipe(RECIPES[name], [*self.overrides(name), "init=x"]).system)
         small = [f"config.{one}={SMALL[one]}" for one in OF_SYSTEM.get(system, ())]
         own = [*TINY, *small, *(["optimisation.fall=3"] if "exponential" in RECIPES[name].read_text() else [])]
-        rise = "optimisation.warmup=0" if system.startswith("lotus") or system == "vpd-refer" else "optimisation.warmup=1"
-        given = [*self.overrides(name), *own, rise, f"init={self.init}", f"out={out}", *more]
+        rise = 0 if system.startswith("lotus") or system == "vpd-refer" else 1
+        own += ["crop=32"] if "\ncrop: " in RECIPES[name].read_text() else []
+        given = [*self.overrides(name), *own, f"optimisation.warmup={rise}", f"init={self.init}", f"out={out}", *more]
         return read_recipe(RECIPES[name], given)
 
 
@@ -185,3 +189,140 @@ def test_a_recipe_trains_goes_on_and_loads(
     card = (weights / "README.md").read_text()
     assert "* **Licence**: unknown; trained on " in card
     assert "one's own" not in card
+
+
+def read(name: str, *more: str) -> Recipe:
+    """A recipe as it is, with something for what it leaves open."""
+    keys = [f"data.sets.{label}.root=there" for label in LAYOUTS if f"\n    {label}: " in RECIPES[name].read_text()]
+    return read_recipe(RECIPES[name], ["init=there", *keys, *more])
+
+
+def test_numbers_of_the_affine_recipes_are_the_recorded_ones() -> None:
+    said = json.loads((FIXTURES / "iris" / "training_hyperparameters.json").read_text())
+    for name, key in (("marigold", "marigold_v1_0"), ("lotus_d", "lotus_d"), ("e2e_ft", "e2e_ft")):
+        recipe, recorded = read(name), said[key]
+        opt = recipe.optimisation
+        assert opt.lr == recorded["lr"]
+        assert recorded["ema"] == "none"
+        assert opt.ema == 0
+        assert list(opt.betas) == [0.9, 0.999]
+        assert f"betas {opt.betas[0]}/{opt.betas[1]}" in recorded["optimizer"]
+        assert opt.groups == "published"
+        steps = recorded.get("steps", 30000)
+        assert opt.steps == steps
+        assert {one.share for one in recipe.data.sets.values()} == {9, 1}
+        assert recipe.data.transforms == "flip"
+        assert recorded["flip"] == 0.5
+    marigold, lotus, e2e = (read(name) for name in ("marigold", "lotus_d", "e2e_ft"))
+    assert "30000" in said["marigold_v1_0"]["max_iter"]
+    first = marigold.optimisation
+    assert (first.batch_size, first.micro_batch) == tuple(
+        said["marigold_v1_0"][key] for key in ("effective_batch", "micro_batch")
+    )
+    assert marigold.hardware.accumulation == said["marigold_v1_0"]["accumulation"]
+    assert (first.weight_decay, first.clip) == (0, None)  # Adam
+    assert "total 25000, final ratio 0.01, warm-up 100" in said["marigold_v1_0"]["schedule"]
+    assert (first.shape, first.fall, first.final, first.warmup) == ("exponential", 25000, 0.01, 100)
+    assert first.seed == said["marigold_v1_0"]["seed"]
+    second = lotus.optimisation
+    assert said["lotus_d"]["batch"].startswith("16 per device x 8 devices = 128")
+    assert (second.batch_size, second.micro_batch) == (128, 16)
+    assert said["lotus_d"]["schedule"] == "constant, no warm-up"
+    assert (second.shape, second.warmup, second.seed) == ("constant", 0, said["lotus_d"]["seed"])
+    assert second.clip == said["lotus_d"]["grad_clip"]
+    assert "weight decay 0.01" in said["lotus_d"]["optimizer"]
+    assert second.weight_decay == 0.01
+    assert said["lotus_d"]["precision"].startswith("fp16 mixed")
+    assert lotus.hardware.precision == "fp16"
+    assert said["lotus_d"]["norm_type"].startswith("trunc_disparity")
+    assert lotus.disparity
+    third = e2e.optimisation
+    assert said["e2e_ft"]["batch"] == "2 per device x 16 accumulation = 32"
+    assert (third.batch_size, third.micro_batch, e2e.hardware.accumulation) == (32, 2, 16)
+    assert "total 20000, final ratio 0.01, warm-up 100" in said["e2e_ft"]["schedule"]
+    assert (third.shape, third.fall, third.final, third.warmup) == ("exponential", 20000, 0.01, 100)
+    assert (third.clip, third.weight_decay) == (said["e2e_ft"]["grad_clip"], 0.01)
+    assert "padded to 77 tokens in training" in said["e2e_ft"]["text"]
+    assert e2e.text_padding == "max_length"
+    # Lotus-G is Lotus-D but for what the system is.
+    one, other = (RECIPES[name].read_text().split("\nsystem: ")[1] for name in ("lotus_d", "lotus_g"))
+    assert other.replace("lotus-g", "lotus-d") == one
+
+
+def test_numbers_of_the_metric_and_referring_recipes_are_the_recorded_ones() -> None:
+    groups = json.loads(gzip.decompress((FIXTURES / "evp" / "optim.json.gz").read_bytes()))
+    rates = json.loads((FIXTURES / "evp" / "lr_schedules.json").read_text())
+    for name, case in (
+        ("evp_depth_nyu", "evp_depth"),
+        ("evp_depth_kitti", "evp_depth"),
+        ("evp_refer_refcoco", "evp_refer"),
+        ("vpd_depth_nyu", "vpd_depth"),
+        ("vpd_refer_refcoco", "vpd_refer"),
+    ):
+        opt = read(name).optimisation
+        assert opt.weight_decay == max(decay for _, decay in groups[case]["parameters"].values())
+        assert (opt.groups, opt.clip, opt.ema, list(opt.betas)) == ("published", None, 0, [0.9, 0.999])
+    for name, case in (("evp_depth_nyu", "evp_depth"), ("evp_refer_refcoco", "evp_refer")):
+        opt, recorded = read(name).optimisation, rates[case]
+        assert (opt.lr, opt.lr * opt.final) == pytest.approx((recorded["base_lr"], recorded["min_lr"]))
+        assert opt.steps == recorded["epochs"] * opt.warmup  # a warm-up of one epoch
+        assert opt.shape == case.replace("_", "-")
+    assert [read(name).config["std"] for name in ("evp_depth_nyu", "evp_depth_kitti")] == [5.07543, 4.6211]
+    # Epochs of the published lists, divided among GPUs as torch's DistributedSampler does, without what is left over.
+    lists = {one.name: one.lines for one in split_lists().values()}
+    counts = {
+        "evp_depth_nyu": (lists["nyuv2.evp_train"], 2, 15),
+        "evp_depth_kitti": (lists["kitti.evp_train"], 2, 15),
+        "evp_refer_refcoco": (42404, 2, 20),
+        "vpd_depth_nyu": (lists["nyuv2.evp_train"], 8, 25),
+        "vpd_refer_refcoco": (42404, 8, 40),
+    }
+    for name, (samples, gpus, epochs) in counts.items():
+        opt = read(name).optimisation
+        assert opt.micro_batch == opt.batch_size // gpus
+        assert opt.steps == epochs * (-(-samples // gpus) // (opt.batch_size // gpus))
+
+
+def test_the_rows_of_table_4_are_overrides_of_the_recipe() -> None:
+    for row in table4.rows():
+        recipe = read("evp_depth_nyu", *row.overrides)
+        assert recipe.config["imafr"] == row.imafr
+        assert recipe.config["std"] == (5.07543 if row.std else None)
+        assert list(recipe.text_shares) == ([0, 1, 0] if row.of_dataset else [1, 0, 0])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_head_of_a_recipe_says_how_and_what_to_expect(name: str) -> None:
+    head = RECIPES[name].read_text().split("\nsystem:")[0]
+    assert f"deixis train recipes/{name}.yaml init=" in head
+    for word in ("# Hardware: ", "# Hours: ", "# Expect", "accelerate launch", "From the public code"):
+        assert word in head or (word == "accelerate launch" and name == "e2e_ft")
+    recipe = read(name)
+    groups = recipe.optimisation.batch_size // (recipe.optimisation.micro_batch or 1)
+    assert groups % recipe.hardware.accumulation == 0
+
+
+def test_without_text_takes_one_override(sets: Sets, tmp_path: Path) -> None:
+    """And with text but without captions it is said in a line."""
+    bare = ["data.sets.hypersim.captions=null", "data.sets.vkitti2=null", "data.validation=null"]
+    lost = ["optimisation.steps=1", "optimisation.warmup=0", *bare]
+    recipe = sets.recipe("marigold", tmp_path / "a", *lost, "optimisation.fall=2", "text_rate=0")
+    assert (run(recipe, lambda row: None) / "unet").is_dir()
+    with pytest.raises(UsageError, match=r"data.sets.hypersim: is hypersim, which has no captions \(name them by"):
+        run(sets.recipe("marigold", tmp_path / "b", *lost, "optimisation.fall=2"), lambda row: None)
+    other = [f"data.sets.vkitti2.root={sets.root('vkitti2')}", "data.sets.vkitti2.dataset=vkitti2"]
+    with pytest.raises(UsageError, match=r"data.sets.vkitti2: is vkitti2, which has no expressions; name another set"):
+        run(sets.recipe("evp_refer_refcoco", tmp_path / "c", *other), lambda row: None)
+    with pytest.raises(UsageError, match=r"init .* has no vocabulary"):
+        run(sets.recipe("vpd_depth_nyu", tmp_path / "d", f"init={tmp_path}"), lambda row: None)
+
+
+def test_e2e_ft_starts_from_a_marigold_too(sets: Sets, tmp_path: Path) -> None:
+    """Whose input is as wide as its own already."""
+    wide = widen_input(read_denoiser(sets.init / "unet"))
+    start = Path(shutil.copytree(sets.init, tmp_path / "marigold"))
+    wide.save_pretrained(start / "unet")
+    recipe = sets.recipe("e2e_ft", tmp_path / "run", f"init={start}", "optimisation.lr=1e-12", "data.validation=null")
+    weights = run(recipe, lambda row: None)
+    learned = read_denoiser(weights / "unet").conv_in.weight
+    assert torch.allclose(learned, wide.conv_in.weight, atol=1e-3)

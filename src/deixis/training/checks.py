@@ -88,8 +88,6 @@ def _check_sets(recipe: Recipe) -> None:
     for key, weight in (("teacher.weight", recipe.teacher.weight), ("semantic", recipe.semantic)):
         if weight:
             _refuse(key, weight, "use 0 with data.sets: it goes with frames in memory")
-    if recipe.crop is not None:
-        _refuse("crop", recipe.crop, "leave it out: with data.sets, data.size says what is learned from at once")
     if recipe.init is None:
         _refuse("init", "null", "name a diffusers folder: with data.sets there is no vocabulary to make one from")
     if recipe.data.transforms not in TRANSFORMS:

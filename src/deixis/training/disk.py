@@ -126,7 +126,8 @@ def disk_task(
         learning = StreamedRefer(prepare, tokenizer, tokens=config.tokens, dice=recipe.dice)
     else:
         descriptions, shares = getattr(config, "text", "cd"), recipe.text_shares
-        prepare = PrepareDepth(size, recipe.data.transforms, config.max_depth, descriptions, shares)
+        window = size if recipe.crop is None else (recipe.crop, recipe.crop)
+        prepare = PrepareDepth(size, window, recipe.data.transforms, config.max_depth, descriptions, shares)
         learning = StreamedDepth(
             disk.learned,
             prepare,

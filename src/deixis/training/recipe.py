@@ -27,7 +27,8 @@ class DiskSet:
         share: how often it is taken, relative to the other sets; exact over the run.
         captions: file of ``deixis caption`` for its pictures, or the folder of the world's shards.
         crop: ``none``, or ``benchmark``: KITTI's frame of 352 x 1216 is cut out first.
-        size: (height, width) to which pictures are resized [px]; null leaves them.
+        size: (height, width) to which pictures are resized [px]. Null: to ``data.size`` for masks, and for metric depth
+            of which no window is cut; otherwise they stay as they are.
         max_depth: farther depth is not learned from [m]; null has no such limit.
     """
 
@@ -55,8 +56,8 @@ class Data:
         sets: datasets to learn from, under names of your own; ``data.sets.NAME=null`` leaves one out.
         validation: datasets to validate on.
         validated: samples of each of them that are looked at, evenly spaced.
-        transforms: what is done to samples of ``sets``: ``none``, ``flip``, or ``vpd``: CutDepth, flip, a crop of
-            ``size`` and colour, as VPD and EVP train depth.
+        transforms: what is done to samples of ``sets``: ``none``, ``flip``, or ``vpd``: CutDepth, flip, a window
+            (``crop``, or ``size``) and colour, as VPD and EVP train depth.
         bad_samples: samples that may be skipped because they cannot be read, before a run ends.
     """
 
@@ -313,6 +314,8 @@ def _entries(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _set_entries(key: str, sets: object) -> Iterator[tuple[str, Any]]:
     """The keys of each set one by one, so that an error names the one it is about."""
+    if sets is None:
+        return
     if not isinstance(sets, dict):
         raise UsageError(key, f"is {sets}", f"name your sets one by one, for example {key}.nyu.root=DIR")
     names = [f.name for f in fields(DiskSet)]

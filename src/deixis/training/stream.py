@@ -388,7 +388,7 @@ class Stream:
         try:
             item, bad, error = next(self._made)
         except RuntimeError as lost:
-            if "worker" not in str(lost):
+            if not any(words in str(lost) for words in ("exited unexpectedly", "killed by signal")):
                 raise
             raise DeixisError(
                 "a worker that reads data",

@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 from deixis.conditioning.describe import aggregate, class_description, encoder
 from deixis.conditioning.text import Padding, tokenize
 from deixis.data.dataset import Expression, Sample
-from deixis.data.transforms import RandomFlip, Transform, resized, transformed, vpd_augmentation
+from deixis.data.transforms import RandomCrop, RandomFlip, Transform, resized, transformed, vpd_augmentation
 from deixis.errors import InputError
 from deixis.evaluation.settings import choose
 from deixis.protocols.depth import DepthProtocol, depth_metrics
@@ -90,14 +90,16 @@ class PrepareDepth:
     """A picture with its depth and what is said of it.
 
     Attributes:
-        size: (height, width) that is learned from at once [px].
+        picture: (height, width) of the pictures [px].
+        window: (height, width) that is learned from at once [px].
         transforms: ``none``, ``flip`` or ``vpd``.
         max_depth: farther depth teaches nothing [m].
         descriptions: ``id``: captions; ``cd``: classes.
         text_shares: how often a description, the dataset's mean embedding and nothing are given.
     """
 
-    size: tuple[int, int]
+    picture: tuple[int, int]
+    window: tuple[int, int]
     transforms: str
     max_depth: float
     descriptions: Literal["id", "cd"]
@@ -106,11 +108,14 @@ class PrepareDepth:
     def __call__(self, sample: Sample, given: DiskSet, generator: torch.Generator) -> Item:
         """``image`` [3, H, W] in [0, 1], ``depth`` [1, H, W] [m], ``kind``, and the words ``told`` and ``place``."""
         far = given.max_depth or self.max_depth
-        if given.size is not None or self.transforms != "vpd":
-            sample = resized(sample, *(given.size or self.size))
+        if given.size is not None:
+            sample = resized(sample, *given.size)
+        elif self.transforms != "vpd" and self.window == self.picture:
+            sample = resized(sample, *self.picture)
         changes: list[Transform] = [RandomFlip()] if self.transforms == "flip" else []
+        changes.append(RandomCrop(*self.window))
         if self.transforms == "vpd":
-            changes = vpd_augmentation(*self.size, self.max_depth)
+            changes = vpd_augmentation(*self.window, self.max_depth)
         sample = transformed(sample, changes, generator)
         kind = _drawn(self.text_shares, generator)
         depth = _known_depth(sample)
@@ -185,12 +190,12 @@ class StreamedDepth(DepthLearning):
             self._classes[name] = class_description(name, encode)
         return self._classes[name]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: texts are kept for training
     def validate(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> dict[str, float]:
         """AbsRel, d1 and RMSE [m] by the dataset's protocol, each picture told what training tells, if it has that."""
         protocol = choose(given.dataset, "metric", "a metric depth system").protocol
         assert isinstance(protocol, DepthProtocol)
-        size = given.size or self.prepare.size
+        size = given.size or self.prepare.picture
         found = []
         for sample in samples:
             truth = _known_depth(sample)[0]
