@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
@@ -125,7 +125,8 @@ def disk_task(
         prepare = PrepareRefer(size, recipe.data.transforms, recipe.expressions)
         learning = StreamedRefer(prepare, tokenizer, tokens=config.tokens, dice=recipe.dice)
     else:
-        descriptions, shares = getattr(config, "text", "cd"), recipe.text_shares
+        descriptions: Literal["id", "cd"] = getattr(config, "text", "cd")
+        shares = recipe.text_shares
         window = size if recipe.crop is None else (recipe.crop, recipe.crop)
         prepare = PrepareDepth(size, window, recipe.data.transforms, config.max_depth, descriptions, shares)
         learning = StreamedDepth(

@@ -299,7 +299,7 @@ def _wanted(parts: dict[str, nn.Module], names: tuple[str, ...], recipe: Recipe)
 
 def _settings(recipe: Recipe) -> Schedule:
     given = asdict(recipe.optimisation)
-    del given["batch_size"], given["lr_batch"]
+    del given["batch_size"], given["lr_batch"], given["micro_batch"]
     return Schedule(**given | {"betas": tuple(given["betas"])})
 
 

@@ -60,8 +60,8 @@ def write_stream_card(recipe: Recipe, weights: Path, seconds: float) -> None:
             "",
             *table(("metric", f"after {last['step']:.0f} steps"), values),
         ]
-    names = list(dict.fromkeys(one.dataset for one in data.sets.values() if one.share))
-    text = with_metadata("\n".join([*lines, ""]), metadata(recipe.system, licence, names))
+    learned = list(dict.fromkeys(one.dataset for one in data.sets.values() if one.share))
+    text = with_metadata("\n".join([*lines, ""]), metadata(recipe.system, licence, learned))
     write_text(weights / CARD, text)
 
 

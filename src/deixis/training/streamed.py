@@ -168,8 +168,8 @@ class StreamedDepth(DepthLearning):
             encode = encoder(text_tower(model), self.tokenizer, self.tokens)
             if self.descriptions == "cd":
                 counts = Counter(chain.from_iterable(map(_classes_of, self.sources)))
-                total = sum(self._class(model, name).double() * count for name, count in sorted(counts.items()))
-                mean = (total / counts.total()).float()  # type: ignore[operator]  # a Tensor: there is a class
+                weighted = [self._class(model, name).double() * count for name, count in sorted(counts.items())]
+                mean = (torch.stack(weighted).sum(dim=0) / sum(counts.values())).float()
             elif self.mean is not None:
                 mean = self.mean
             else:
@@ -388,7 +388,7 @@ class StreamedRelative(RelativeLearning):
     ) -> None:
         self.prepare, self.system, self.tokenizer = prepare, prepare.system, tokenizer
         self.size, self.padding, self.alphas_cumprod = size, padding, alphas_cumprod
-        self.auxiliary = nn.Identity()
+        self.auxiliary: nn.Module = nn.Identity()
 
     def completed(self, item: Item) -> dict[str, Any]:
         """With ``ids`` [B, T], and ``known``, how much of the depth is known."""
