@@ -373,7 +373,7 @@ def test_sets_are_given_and_changed_by_name(on_disk):
     ],
 )
 def test_what_is_wrong_with_a_set_is_one_line(on_disk, override, said):
-    more = ["backbone.vae={}"] if override == "init=null" else []
+    more = ["backbone.text_encoder={}"] if override == "init=null" else []
     assert said in complaint(on_disk, override, *more)
 
 

@@ -97,11 +97,11 @@ def _check_sets(recipe: Recipe) -> None:
         _refuse("data.transforms", "vpd", f"use flip or none: {recipe.system} needs no depth in its pictures")
     if refer and list(recipe.text_shares) != [1, 0, 0]:
         _refuse("text_shares", list(recipe.text_shares), "use [1,0,0]: what is asked for comes from the datasets")
-    if not sum(one.share for one in recipe.data.sets.values()) > 0:
-        _refuse("data.sets", "without a share", "give a share above 0 to one of them")
     for section, sets in (("sets", recipe.data.sets), ("validation", recipe.data.validation)):
         for label, one in sets.items():
             _check_set(recipe, f"data.{section}.{label}", one)
+    if not sum(one.share for one in recipe.data.sets.values()) > 0:
+        _refuse("data.sets", "without a share", "give a share above 0 to one of them")
     check_shares(recipe, 1)
 
 
