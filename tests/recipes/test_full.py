@@ -61,6 +61,15 @@ TINY = (
     "optimisation.save_every=1",
     "optimisation.eval_every=2",
 )
+# One step of one picture.
+SHORT = (
+    "data.validation=null",
+    "optimisation.steps=1",
+    "optimisation.warmup=0",
+    "optimisation.fall=2",
+    "optimisation.batch_size=1",
+    "optimisation.lr_batch=1",
+)
 SMALL = {"tokens": "8", "width": "4", "filters": "[8,8,8]", "num_bins": "16", "bin_width": "8", "bottleneck": "8"}
 OF_SYSTEM = {"evp-depth": tuple(SMALL), "vpd-depth": ("width", "filters"), "evp-refer": ("tokens",)}
 OF_SYSTEM["vpd-refer"] = OF_SYSTEM["evp-refer"]
@@ -313,12 +322,11 @@ def test_the_head_of_a_recipe_says_how_and_what_to_expect(name: str) -> None:
 
 def test_without_text_takes_one_override(sets: Sets, tmp_path: Path) -> None:
     """And with text but without captions it is said in a line."""
-    bare = ["data.sets.hypersim.captions=null", "data.sets.vkitti2=null", "data.validation=null"]
-    lost = ["optimisation.steps=1", "optimisation.warmup=0", *bare]
-    recipe = sets.recipe("marigold", tmp_path / "a", *lost, "optimisation.fall=2", "text_rate=0")
+    bare = ["data.sets.hypersim.captions=null", "data.sets.vkitti2=null", *SHORT]
+    recipe = sets.recipe("marigold", tmp_path / "a", *bare, "text_rate=0")
     assert (run(recipe, lambda row: None) / "unet").is_dir()
     with pytest.raises(UsageError, match=r"data.sets.hypersim: is hypersim, which has no captions \(name them by"):
-        run(sets.recipe("marigold", tmp_path / "b", *lost, "optimisation.fall=2"), lambda row: None)
+        run(sets.recipe("marigold", tmp_path / "b", *bare), lambda row: None)
     other = [f"data.sets.vkitti2.root={sets.root('vkitti2')}", "data.sets.vkitti2.dataset=vkitti2"]
     with pytest.raises(UsageError, match=r"data.sets.vkitti2: is vkitti2, which has no expressions; name another set"):
         run(sets.recipe("evp_refer_refcoco", tmp_path / "c", *other), lambda row: None)
@@ -331,7 +339,7 @@ def test_e2e_ft_starts_from_a_marigold_too(sets: Sets, tmp_path: Path) -> None:
     wide = widen_input(read_denoiser(sets.init / "unet"))
     start = Path(shutil.copytree(sets.init, tmp_path / "marigold"))
     wide.save_pretrained(start / "unet")
-    recipe = sets.recipe("e2e_ft", tmp_path / "run", f"init={start}", "optimisation.lr=1e-12", "data.validation=null")
+    recipe = sets.recipe("e2e_ft", tmp_path / "run", f"init={start}", "optimisation.lr=1e-12", *SHORT)
     weights = run(recipe, lambda row: None)
     learned = read_denoiser(weights / "unet").conv_in.weight
     assert torch.allclose(learned, wide.conv_in.weight, atol=1e-3)
