@@ -38,7 +38,7 @@ def test_two_rows(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(table4, "rows", lambda: [five, six])
     monkeypatch.setattr(minis, "shipped_folder", lambda: tmp_path)
     monkeypatch.setattr(minis, "BACKBONE", "tiny-sd")
-    monkeypatch.setattr(minis, "_cores", lambda: 1)  # the libraries are imported anew in each process
+    monkeypatch.setattr(minis, "cores", lambda: 1)  # the libraries are imported anew in each process
     monkeypatch.setattr(minis, "QUICK", replace(minis.QUICK, frames=2, table4=TINY))
     said: list[str] = []
     given = Given({}, {}, world, tmp_path / "out", "deixis reproduce", True, said.append, lambda error: None)

@@ -12,7 +12,7 @@ from deixis.errors import UsageError
 from deixis.training.recipe import difference, read_recipe
 
 REPOSITORY = Path(__file__).parents[2]
-RECIPES = sorted((REPOSITORY / "recipes").rglob("*.yaml"))
+RECIPES = sorted((REPOSITORY / "recipes" / "mini").glob("*.yaml"))
 DEPTH = REPOSITORY / "tests" / "recipes" / "untrained_depth.yaml"
 ROOT = "data.root=somewhere"
 
@@ -314,3 +314,92 @@ def test_a_stored_recipe_that_is_damaged(tmp_path):
     path.write_text("{")
     with pytest.raises(UsageError, match="cannot be read"):
         difference(read_recipe(DEPTH, [ROOT]), path)
+
+
+# ------------------------------------------------------------------------------------------- sets on disk
+
+NYU = "data.sets.nyu={dataset: nyuv2, root: there}"
+ROOMS = ["data.sets.rooms.root=shards"]
+
+
+@pytest.fixture
+def on_disk(least: Path) -> Path:
+    """A recipe of a depth system that reads a set from disk."""
+    sets = "sets: {nyu: {dataset: nyuv2, root: there, split: sync, size: [48, 64]}}"
+    text = least.read_text().replace("root: somewhere, stored: [64, 80]", f"{sets}, transforms: vpd")
+    least.write_text(f"{text}system: vpd-depth\nconfig: {{max_depth: 10.0}}\n")
+    return least
+
+
+def test_sets_are_given_and_changed_by_name(on_disk):
+    recipe = read_recipe(on_disk, ["data.sets.nyu.root=elsewhere", "data.sets.rooms.dataset=world-rooms", *ROOMS])
+    assert {label: (one.dataset, one.root) for label, one in recipe.data.sets.items()} == {
+        "nyu": ("nyuv2", "elsewhere"),
+        "rooms": ("world-rooms", "shards"),
+    }
+    assert list(read_recipe(on_disk, ["data.sets.nyu=null", *ROOMS, "data.sets.rooms.dataset=world"]).data.sets) == [
+        "rooms"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.sets.nyu.dataset=nyuv3", "data.sets.nyu.dataset: is nyuv3; did you mean nyuv2?"),
+        ("data.sets.nyu.rot=x", "data.sets.nyu.rot: is not a key of a set; did you mean data.sets.nyu.root?"),
+        ("data.sets.nyu.split=training", "data.sets.nyu.split: is training; use one of test, train, sync"),
+        ("data.sets.nyu.share=-1", "data.sets.nyu.share: is -1"),
+        ("data.sets.nyu.share=0", "data.sets: is without a share; give a share above 0"),
+        ("data.sets.nyu.share=many", "data.sets.nyu.share: is many"),
+        ("data.sets.nyu.size=[8]", "data.sets.nyu.size: is [8]"),
+        ("data.sets.nyu.size=[0,8]", "data.sets.nyu.size: is [0, 8]"),
+        ("data.sets.nyu.crop=middle", "data.sets.nyu.crop: is middle; choose none or benchmark"),
+        ("data.sets.nyu.max_depth=0", "data.sets.nyu.max_depth: is 0"),
+        ("data.sets.nyu=7", "data.sets.nyu: is 7; give its keys"),
+        ("data.sets=7", "data.sets: is 7; name your sets one by one"),
+        ("data.sets.more.root=x", "leaves data.sets.more.dataset open"),
+        ("data.validation.v.root=x", "leaves data.validation.v.dataset open"),
+        ("data.root=x", "data.root: is x; leave it out"),
+        ("data.world=x", "data.world: is x; leave it out"),
+        ("data.transforms=all", "data.transforms: is all; choose none, flip or vpd"),
+        ("data.validated=0", "data.validated: is 0"),
+        ("data.bad_samples=-1", "data.bad_samples: is -1"),
+        ("hardware.workers=-1", "hardware.workers: is -1"),
+        ("teacher.weight=1", "teacher.weight: is 1.0; use 0 with data.sets"),
+        ("init=null", "init: is null; name a diffusers folder"),
+        ("disparity=true", "disparity: is true; leave it out: vpd-depth learns depth"),
+        ("optimisation.micro_batch=2", "optimisation.micro_batch: is 2, and a batch of 1 has not as many"),
+        ("hardware.accumulation=2", "optimisation.batch_size: is 1, which 1 processes in 2 turns"),
+    ],
+)
+def test_what_is_wrong_with_a_set_is_one_line(on_disk, override, said):
+    more = ["backbone.text_encoder={}"] if override == "init=null" else []
+    assert said in complaint(on_disk, override, *more)
+
+
+def test_sets_are_for_systems_and_micro_batches_for_sets(least):
+    assert "leave it out: it goes with data.sets" in complaint(least, "system=marigold", "optimisation.micro_batch=1")
+    stage = ["system=contrast", "data.root=null", NYU, "backbone.text_encoder={}"]
+    assert complaint(least, *stage).startswith("data.sets: is nyu; give contrast data.root")
+    refer = ["system=evp-refer", "data.root=null", NYU]
+    assert "what is asked for comes from the datasets" in complaint(least, *refer, "text_shares=[1,1,0]")
+    assert complaint(least, *refer, "data.transforms=vpd").startswith("data.transforms: is vpd; use flip or none")
+    marigold = ["system=marigold", "data.root=null", NYU]
+    assert "choose multiples of 8" in complaint(least, *marigold, "data.sets.nyu.size=[12,16]")
+    assert complaint(least, "system=marigold", "data.validation.v={dataset: nyuv2, root: x}").startswith(
+        "data.validation: is v; leave it out"
+    )
+
+
+def test_where_sets_lie_may_change_and_what_they_are_may_not(on_disk, tmp_path):
+    stored = tmp_path / "recipe.yaml"
+    stored.write_text(OmegaConf.to_yaml(OmegaConf.structured(read_recipe(on_disk, []))))
+    moved = ["data.sets.nyu.root=other", "data.sets.nyu.list=l.txt", "data.sets.nyu.captions=c.parquet"]
+    moved += ["hardware.workers=4", "data.bad_samples=3", "data.validation.v={dataset: nyuv2, root: x}"]
+    assert difference(read_recipe(on_disk, moved), stored) is None
+    changed = read_recipe(on_disk, ["data.sets.nyu.share=3"])
+    assert difference(changed, stored) == "data.sets.nyu.share 1.0, not 3.0"
+
+
+def test_no_is_a_word_here(least):
+    assert read_recipe(least, ["system=marigold", "hardware.precision=no"]).hardware.precision == "no"

@@ -91,6 +91,23 @@ class Dataset(ABC):
             InputError: if one of its files is missing or damaged.
         """
 
+    def encoded(self, index: int) -> bytes | None:
+        """The picture's file as it lies there; None where a picture has none of its own.
+
+        Raises:
+            InputError: if it is missing.
+        """
+        del index
+        return None
+
+    def described(self, index: int) -> dict[str, Text] | None:
+        """A sample's texts; datasets that know them without reading the sample do not read it.
+
+        Raises:
+            InputError: as reading it.
+        """
+        return self[index].texts
+
     def missing(self) -> Iterator[str]:
         """What cannot be read though it belongs to the split, one line each.
 

@@ -66,6 +66,14 @@ class DepthFrames(Dataset):
             texts=self.texts(frame),
         )
 
+    def encoded(self, index: int) -> bytes:
+        """The file of the picture. Raises InputError if it is missing."""
+        return self.files.read(self.frames[index].picture)
+
+    def described(self, index: int) -> dict[str, Text] | None:
+        """What :meth:`texts` says."""
+        return self.texts(self.frames[index])
+
     def missing(self) -> Iterator[str]:
         """Listed files that are not there, one line each."""
         for _, *paths in self.frames:

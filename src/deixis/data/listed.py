@@ -87,6 +87,10 @@ class ListedFrames(Dataset):
                 raise InputError(printable(listing.file), problem, "name them all on its line")
         return [tuple(inside(path) for path in sample[: self.fields]) for sample in listing.samples]
 
+    def encoded(self, index: int) -> bytes:
+        """The file of the picture. Raises InputError if it is missing."""
+        return self.files.read(self.paths[index][0])
+
     def missing(self) -> Iterator[str]:
         """Files of the split that are not there, one line each."""
         for paths in self.paths:

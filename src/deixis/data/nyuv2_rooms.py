@@ -11,10 +11,11 @@ from typing import get_args
 import numpy as np
 
 from deixis.data import nyuv2, nyuv2_refer
+from deixis.data.container import COPY_AGAIN
 from deixis.data.dataset import Dataset, Expression, Sample
 from deixis.data.nyuv2_captions import photo_captions
 from deixis.data.world_dataset import CAPTION_LEVEL
-from deixis.errors import UsageError
+from deixis.errors import InputError, UsageError
 from deixis.io import printable
 from deixis.types import Text
 
@@ -52,6 +53,15 @@ class NYUv2Rooms(Dataset):
         self._things: dict[int, list[nyuv2_refer.ReferredObject]] = {}
         for thing in things:
             self._things.setdefault(thing.frame, []).append(thing)
+
+    def encoded(self, index: int) -> bytes:
+        """The file of the picture. Raises InputError where it has gone."""
+        path = self._frames[index].rgb
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            why = f"cannot be read ({error.strerror or error})"
+            raise InputError(printable(path), why, COPY_AGAIN) from error
 
     def __getitem__(self, index: int) -> Sample:
         """Read a frame. Raises InputError where one of its files has gone or is damaged."""

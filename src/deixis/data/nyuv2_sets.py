@@ -199,6 +199,10 @@ class NYUv2Mat(Dataset):
         camera = _camera(rgb.shape[1], rgb.shape[0])
         return Sample(self.names[index], rgb, depth, camera=camera, texts=_class(self._scenes[index]))
 
+    def described(self, index: int) -> dict[str, Text]:
+        """The class of the frame's scene."""
+        return _class(self._scenes[index])
+
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         """The file, opened each time, so that worker processes can share this object."""

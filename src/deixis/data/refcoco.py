@@ -189,6 +189,10 @@ class RefCoco(Dataset):
         expressions = tuple(Expression(text, mask, f"{name}-{number}") for number, text in ref.sentences)
         return Sample(name, rgb, expressions=expressions)
 
+    def encoded(self, index: int) -> bytes:
+        """The file of the picture. Raises InputError if it is missing."""
+        return self._files.read(f"{self._pictures}/{picture_name(self._refs[index].image_id)}")
+
     def _layout(self, *needed: str) -> str:
         """The folder of pictures; refuses a root that lacks it or a file."""
         folders = [folder for folder in PICTURES if self._files.has_folder(folder)]

@@ -17,10 +17,12 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from deixis.data.dataset import Expression, Sample
 from deixis.errors import UsageError
+from deixis.protocols.depth import BENCHMARK_SHAPE
 from deixis.types import RGB
 from deixis.world.words import flip as flip_words
 
@@ -95,6 +97,35 @@ def flip(sample: Sample) -> Sample:
         camera=None if sample.camera is None else sample.camera.flipped(),
         texts=sample.texts and {key: replace(one, text=flip_words(one.text)) for key, one in sample.texts.items()},
     )
+
+
+def benchmark_frame(sample: Sample) -> Sample:
+    """KITTI's benchmark frame of a sample: 352 x 1216 at the bottom, in the middle.
+
+    Raises:
+        UsageError: if the picture is smaller.
+    """
+    height, width = BENCHMARK_SHAPE
+    rows, columns = sample.rgb.shape[:2]
+    return crop(sample, rows - height, (columns - width) // 2, height, width)
+
+
+def resized(sample: Sample, height: int, width: int) -> Sample:
+    """The sample at another size: the picture smoothed, each pixel of a map one of the old.
+
+    Args:
+        sample: is left as it is.
+        height: rows [px].
+        width: columns [px].
+    """
+    rows, columns = sample.rgb.shape[:2]
+    if (rows, columns) == (height, width):
+        return sample
+    down = ((np.arange(height) + 0.5) * (rows / height)).astype(int)
+    across = ((np.arange(width) + 0.5) * (columns / width)).astype(int)
+    rgb = np.asarray(Image.fromarray(sample.rgb).resize((width, height), Image.Resampling.BILINEAR))
+    camera = None if sample.camera is None else sample.camera.scaled(width / columns, height / rows)
+    return replace(_moved(sample, lambda values: values[down][:, across]), rgb=rgb, camera=camera)
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,17 @@ class WorldDataset(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Read a frame. Raises InputError where its shard is damaged."""
+        return self._sample(self.names[index], self._frame(index))
+
+    def encoded(self, index: int) -> bytes:
+        """The picture as the shard has it. Raises InputError where that is damaged."""
+        return self._frame(index).encoded
+
+    def _frame(self, index: int) -> WorldFrame:
         path, group, position = self._places[index]
         if self._group is None or self._group[0] != (path, group):
             self._group = ((path, group), read_group(path, group))  # the next frames are of this group too
-        return self._sample(self.names[index], self._group[1][position])
+        return self._group[1][position]
 
     def _sample(self, name: str, frame: WorldFrame) -> Sample:
         depth, ids, view = frame.depth, frame.ids, frame.scene["view"]

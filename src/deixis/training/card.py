@@ -16,12 +16,13 @@ from deixis.data.world import WORLD_PERIOD, WORLD_REMAINDERS
 from deixis.errors import ModelError
 from deixis.io import write_image, write_json, write_text
 from deixis.predict import DepthPredictor, MaskPredictor, load, load_metric
-from deixis.registry import MINI_LICENCE, RELATIVE
+from deixis.registry import RELATIVE
 from deixis.relative import RelativePredictor
 from deixis.sharing import metadata, with_metadata
 from deixis.training import gallery
 from deixis.training.checks import STAGES
 from deixis.training.comparison import RESAMPLES, table
+from deixis.training.licences import licence_of
 from deixis.training.measure_depth import depth_sections
 from deixis.training.measure_refer import calibrate, refer_sections
 from deixis.training.measure_relative import relative_sections
@@ -58,10 +59,10 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
     sources = load_scenes(recipe.data)
     if recipe.system in STAGES:
         results = _stage(recipe, weights)
-        licence = "Apache-2.0" + "; trained on NYU Depth v2 frames, which are for research use" * bool(recipe.data.root)
+        licence = licence_of(recipe)
     else:
         predictor = load(weights.absolute())
-        licence = MINI_LICENCE if isinstance(predictor, RelativePredictor) else predictor.manifest.licence
+        licence = licence_of(recipe) if isinstance(predictor, RelativePredictor) else predictor.manifest.licence
         if isinstance(predictor, MaskPredictor):
             results = _refer(predictor, weights, sources)
         elif isinstance(predictor, RelativePredictor):

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
 from deixis.conditioning.text import Padding
+from deixis.data.readers import READERS
 from deixis.errors import UsageError
 from deixis.registry import RELATIVE, SYSTEMS
 from deixis.training.best import ORDERS
@@ -24,13 +25,15 @@ from deixis.training.schedules import Shape
 from deixis.training.tokenizer import SMALLEST
 
 if TYPE_CHECKING:
-    from deixis.training.recipe import Recipe
+    from deixis.training.recipe import DiskSet, Recipe
 
 # Stages of pre-training, and the part that each adds to the folder it starts from.
 STAGES = {"autoencoder": "vae", "contrast": "text_encoder", "text-to-image": "unet"}
 
 # The stride of Stable Diffusion's latents, and the resolutions of its U-Net, on which VPD's and EVP's heads rely.
 RESOLUTIONS = 4
+# What is done to samples that are read from disk (:mod:`deixis.training.stream`).
+TRANSFORMS = ("none", "flip", "vpd")
 PARTS: dict[str, Callable[..., object]] = {
     "vae": AutoencoderKL.__init__,
     "unet": UNet2DConditionModel.__init__,
@@ -66,7 +69,59 @@ def check(recipe: Recipe) -> None:
         _check_crop(recipe)
     if recipe.system in RELATIVE and any(side % 8 for side in recipe.data.size):
         _refuse("data.size", list(recipe.data.size), "choose multiples of 8: latents are an eighth of it")
+    if recipe.disparity and not recipe.system.startswith("lotus"):
+        _refuse("disparity", "true", f"leave it out: {recipe.system} learns depth")
     _check_backbone(recipe)
+    if recipe.data.sets:
+        _check_sets(recipe)
+    elif recipe.data.validation:
+        _refuse("data.validation", ", ".join(recipe.data.validation), "leave it out, or name data.sets to learn from")
+
+
+def _check_sets(recipe: Recipe) -> None:
+    """Datasets that are read from disk."""
+    for key, given in (("data.root", recipe.data.root), ("data.world", recipe.data.world)):
+        if given is not None:
+            _refuse(key, given, "leave it out: data.sets are read from disk, and these are held in memory")
+    if recipe.system in STAGES:
+        _refuse("data.sets", ", ".join(recipe.data.sets), f"give {recipe.system} data.root and data.world")
+    for key, weight in (("teacher.weight", recipe.teacher.weight), ("semantic", recipe.semantic)):
+        if weight:
+            _refuse(key, weight, "use 0 with data.sets: it goes with frames in memory")
+    if recipe.init is None:
+        _refuse("init", "null", "name a diffusers folder: with data.sets there is no vocabulary to make one from")
+    if recipe.data.transforms not in TRANSFORMS:
+        _refuse("data.transforms", recipe.data.transforms, f"choose {', '.join(TRANSFORMS[:-1])} or {TRANSFORMS[-1]}")
+    refer = recipe.system in SYSTEMS and SYSTEMS[recipe.system].task == "refer"
+    if recipe.data.transforms == "vpd" and (refer or recipe.system in RELATIVE):
+        _refuse("data.transforms", "vpd", f"use flip or none: {recipe.system} needs no depth in its pictures")
+    if refer and list(recipe.text_shares) != [1, 0, 0]:
+        _refuse("text_shares", list(recipe.text_shares), "use [1,0,0]: what is asked for comes from the datasets")
+    for section, sets in (("sets", recipe.data.sets), ("validation", recipe.data.validation)):
+        for label, one in sets.items():
+            _check_set(recipe, f"data.{section}.{label}", one)
+    if not sum(one.share for one in recipe.data.sets.values()) > 0:
+        _refuse("data.sets", "without a share", "give a share above 0 to one of them")
+    check_shares(recipe, 1)
+
+
+def _check_set(recipe: Recipe, key: str, given: DiskSet) -> None:
+    if given.dataset not in READERS:
+        raise UsageError(f"{key}.dataset", f"is {given.dataset}", nearest(given.dataset, list(READERS)))
+    splits = READERS[given.dataset].splits
+    if given.split is not None and given.split not in splits:
+        raise UsageError(f"{key}.split", f"is {given.split}", f"use one of {', '.join(splits)}")
+    if given.crop not in ("none", "benchmark"):
+        _refuse(f"{key}.crop", given.crop, "choose none or benchmark")
+    if not 0 <= given.share < math.inf:
+        _refuse(f"{key}.share", given.share, "choose 0 or more")
+    if given.max_depth is not None and not 0 < given.max_depth < math.inf:
+        _refuse(f"{key}.max_depth", given.max_depth, "choose a depth above 0 in metres, or null")
+    size: Sequence[int] | None = given.size
+    if size is not None and min(size) < 1:
+        _refuse(f"{key}.size", list(size), "give height and width in pixels, for example [480,640]")
+    if size is not None and recipe.system in RELATIVE and any(side % 8 for side in size):
+        _refuse(f"{key}.size", list(size), "choose multiples of 8: latents are an eighth of it")
 
 
 def _refuse(key: str, value: object, remedy: str) -> NoReturn:
@@ -96,7 +151,11 @@ def _check_numbers(recipe: Recipe) -> None:
         ("optimisation.ema", opt.ema, 0, 1),
         ("optimisation.lr_batch", 1 if opt.lr_batch is None else opt.lr_batch, 1, math.inf),
         ("optimisation.fall", opt.steps if opt.fall is None else opt.fall, opt.warmup + 1, math.inf),
+        ("optimisation.micro_batch", 1 if opt.micro_batch is None else opt.micro_batch, 1, math.inf),
         ("hardware.accumulation", recipe.hardware.accumulation, 1, math.inf),
+        ("hardware.workers", recipe.hardware.workers, 0, math.inf),
+        ("data.validated", recipe.data.validated, 1, math.inf),
+        ("data.bad_samples", recipe.data.bad_samples, 0, math.inf),
         ("lora", recipe.lora, 0, math.inf),
         ("optimisation.seed", opt.seed, 0, 2**31),
         ("optimisation.save_every", opt.save_every, 1, math.inf),
@@ -148,6 +207,8 @@ def _check_names(recipe: Recipe) -> None:
             _refuse(key, value, f"choose {', '.join(known[:-1])} or {known[-1]}")
     if opt.shape == "exponential" and not opt.final > 0:
         _refuse("optimisation.final", opt.final, "choose a share above 0: an exponential never comes to 0")
+    if opt.shape == "vpd-depth" and opt.warmup < 1:
+        _refuse("optimisation.warmup", opt.warmup, "choose the steps of half of the epochs")
     betas: Sequence[float] = opt.betas  # of any length in a YAML file
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         _refuse("optimisation.betas", list(betas), "give two of at least 0 and below 1, for example [0.9,0.999]")
@@ -189,6 +250,17 @@ def check_shares(recipe: Recipe, processes: int) -> None:
             f"is {size}, which {processes} processes in {turns} turns each (hardware.accumulation) cannot share",
             f"choose a multiple of {processes * turns}",
         )
+    if recipe.data.sets:
+        micro = recipe.optimisation.micro_batch or size
+        if size % micro or (size // micro) % (processes * turns):
+            raise UsageError(
+                "optimisation.micro_batch",
+                f"is {micro}, and a batch of {size} has not as many of them for each of {processes} processes in"
+                f" {turns} turns (hardware.accumulation)",
+                "choose one that divides the batch into a multiple of processes and turns",
+            )
+    elif recipe.optimisation.micro_batch is not None:
+        _refuse("optimisation.micro_batch", recipe.optimisation.micro_batch, "leave it out: it goes with data.sets")
     if recipe.system == "contrast" and processes * turns > 1:
         raise UsageError(
             "contrast",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,8 +31,67 @@ NON_METRIC_LEVELS = LEVELS - 1
 AGGREGATED = 4000
 
 
+class DepthLearning(ABC):
+    """SiLog, with text as EVP and VPD give it: what is learned, wherever pictures come from.
+
+    Attributes:
+        auxiliary, tokenizer, tokens, descriptions, pooled, text_shares, lambd, distill: see :class:`DepthTask`.
+    """
+
+    auxiliary: nn.Module
+    tokenizer: CLIPTokenizer
+    tokens: int
+    descriptions: Literal["id", "cd"]
+    pooled: bool
+    text_shares: tuple[float, float, float]
+    lambd: float
+    distill: float
+
+    @abstractmethod
+    def fixed_text(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """The dataset's mean embedding [1, T, C] (EVP section 3.4), and one for each class [P, 1, C], computed once."""
+
+    @abstractmethod
+    def of_classes(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """The descriptions of the pictures' classes [B, 1, C]."""
+
+    def text(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """The text vectors of a batch [B, T, C]."""
+        kind = batch["kind"].view(-1, 1, 1)
+        vectors: Tensor = text_tower(model)(batch["ids"], pooled=self.pooled)
+        if self.descriptions == "cd":
+            vectors = torch.where(kind == 0, self.of_classes(model, batch).to(vectors.device), vectors)
+        if self.text_shares[1]:
+            vectors = torch.where(kind == 1, self.fixed_text(model)[0].to(vectors.device), vectors)
+        return vectors
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """SiLog, as in EVP; NaN where the network has come to no number."""
+        return self.of_averages(self.averages(model, batch))
+
+    def averages(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """SiLog's moments over the pixels with depth, and the teacher's loss where there is one, [2] or [3]."""
+        text = self.text(model, batch)
+        with recorded(unet(model)) as features:
+            depth = model(batch["image"], text)
+        if not torch.isfinite(depth).all():
+            return (depth.float().sum() * math.nan).expand(3 if self.distill else 2)
+        moments = silog_moments(depth.float().clamp_min(1e-3), batch["depth"])
+        moments = moments * weight((batch["depth"] > 0).sum(), batch["known"])
+        if self.distill:
+            return torch.cat([moments, self.auxiliary(batch["image"], features[0])[None]])
+        return moments
+
+    def of_averages(self, averages: Tensor) -> Tensor:
+        """The loss they come to."""
+        if not torch.isfinite(averages).all():
+            return averages.sum() * math.nan
+        loss = silog(averages[:2], self.lambd)
+        return loss + self.distill * averages[2] if self.distill else loss
+
+
 @dataclass
-class DepthTask:
+class DepthTask(DepthLearning):
     """Batches of pictures, depth and text for :func:`deixis.training.loop.train`.
 
     Args:
@@ -130,39 +190,10 @@ class DepthTask:
                 self._fixed = aggregate(some, encode, pooled=self.pooled), torch.zeros(0)
         return self._fixed
 
-    def text(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """The text vectors of a batch [B, T, C]."""
-        kind = batch["kind"].view(-1, 1, 1)
-        vectors: Tensor = text_tower(model)(batch["ids"], pooled=self.pooled)
-        if self.descriptions == "cd":
-            vectors = torch.where(kind == 0, self.fixed_text(model)[1].to(vectors.device)[batch["place"]], vectors)
-        if self.text_shares[1]:
-            vectors = torch.where(kind == 1, self.fixed_text(model)[0].to(vectors.device), vectors)
-        return vectors
-
-    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """SiLog, as in EVP; NaN where the network has come to no number."""
-        return self.of_averages(self.averages(model, batch))
-
-    def averages(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """SiLog's moments over the pixels with depth, and the teacher's loss where there is one, [2] or [3]."""
-        text = self.text(model, batch)
-        with recorded(unet(model)) as features:
-            depth = model(batch["image"], text)
-        if not torch.isfinite(depth).all():
-            return (depth.float().sum() * math.nan).expand(3 if self.distill else 2)
-        moments = silog_moments(depth.float().clamp_min(1e-3), batch["depth"])
-        moments = moments * weight((batch["depth"] > 0).sum(), batch["known"])
-        if self.distill:
-            return torch.cat([moments, self.auxiliary(batch["image"], features[0])[None]])
-        return moments
-
-    def of_averages(self, averages: Tensor) -> Tensor:
-        """The loss they come to."""
-        if not torch.isfinite(averages).all():
-            return averages.sum() * math.nan
-        loss = silog(averages[:2], self.lambd)
-        return loss + self.distill * averages[2] if self.distill else loss
+    def of_classes(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Those of the pictures' places [B, 1, C]."""
+        places = self.fixed_text(model)[1]
+        return places.to(batch["place"].device)[batch["place"]]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Depth metrics on the validation frames of each source, without text, as in :func:`evaluate_depth`."""

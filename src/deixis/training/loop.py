@@ -106,6 +106,8 @@ class Schedule:
         return full * scaled(self.shape, step, scale)
 
 
+# Between the first steps' seeds of two runs whose seeds are neighbours; those of neighbouring steps are 1 apart.
+SEEDS_APART = 1_000_003
 # What may change between one start of a run and the next: it does not touch the weights.
 FREE = ("save_every", "eval_every")
 
@@ -197,7 +199,7 @@ def train(
                 group["lr"] = schedule.lr_at(step, scale)
             asked = time.perf_counter()
             # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
-            batch = task.batch(torch.Generator().manual_seed(schedule.seed * 1_000_003 + step))
+            batch = task.batch(torch.Generator().manual_seed(schedule.seed * SEEDS_APART + step))
             waited += time.perf_counter() - asked
             loss, norm = stepper(batch, step)
             mean.take(min(schedule.ema, (step + 1) / (step + 10)))
@@ -384,7 +386,7 @@ class _Stepper:
 
     def _called(self, share: dict[str, Any], number: int, step: int) -> Tensor:
         # What a network draws by itself is another in each share, and the same when a share is computed twice.
-        torch.manual_seed(self.schedule.seed * 1_000_003 + step + (number << 40))
+        torch.manual_seed(self.schedule.seed * SEEDS_APART + step + (number << 40))
         return self.call(_moved(share, self.where))
 
     def _loss(self, own: Tensor, common: Tensor | None) -> Tensor:

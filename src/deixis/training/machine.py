@@ -38,6 +38,7 @@ class Hardware:
         compile: translate the U-Net's blocks with ``torch.compile``.
         fsdp: of several processes, each holds a part of the parameters, gradients, optimiser states and averages
             (:mod:`deixis.training.fsdp`), where otherwise each holds all.
+        workers: processes that read data ahead (:mod:`deixis.training.stream`); 0 reads when a step asks for it.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -46,6 +47,7 @@ class Hardware:
     channels_last: bool = True
     compile: bool = False
     fsdp: bool = False
+    workers: int = 0
 
 
 class LostWorkerError(DeixisError):

@@ -16,8 +16,36 @@ from deixis.training.checks import check, nearest
 
 
 @dataclass
+class DiskSet:
+    """A dataset that is read from disk while it is learned from.
+
+    Attributes:
+        dataset: its name (``deixis data check`` knows them all).
+        root: folder or plain tar, in a published layout.
+        split: which part; null takes the dataset's first.
+        list: file that names the samples; null takes the published list.
+        share: how often it is taken, relative to the other sets; exact over the run.
+        captions: file of ``deixis caption`` for its pictures, or the folder of the world's shards.
+        crop: ``none``, or ``benchmark``: KITTI's frame of 352 x 1216 is cut out first.
+        size: (height, width) to which pictures are resized [px]. Null: to ``data.size`` for masks, and for metric depth
+            of which no window is cut; otherwise they stay as they are.
+        max_depth: farther depth is not learned from [m]; null has no such limit.
+    """
+
+    dataset: str = MISSING
+    root: str = MISSING
+    split: str | None = None
+    list: str | None = None
+    share: float = 1.0
+    captions: str | None = None
+    crop: str = "none"
+    size: tuple[int, int] | None = None
+    max_depth: float | None = None
+
+
+@dataclass
 class Data:
-    """Where the pictures are.
+    """Where the pictures are: all in memory (``root``, ``world``), or read from disk as they are needed (``sets``).
 
     Attributes:
         root: folder of NYU Depth v2's labelled training frames.
@@ -25,6 +53,12 @@ class Data:
         shares: how often a frame is a photo, a room, a road.
         stored: (height, width) of the frames in memory [px].
         size: (height, width) of the training pictures [px].
+        sets: datasets to learn from, under names of your own; ``data.sets.NAME=null`` leaves one out.
+        validation: datasets to validate on.
+        validated: samples of each of them that are looked at, evenly spaced.
+        transforms: what is done to samples of ``sets``: ``none``, ``flip``, or ``vpd``: CutDepth, flip, a window
+            (``crop``, or ``size``) and colour, as VPD and EVP train depth.
+        bad_samples: samples that may be skipped because they cannot be read, before a run ends.
     """
 
     root: str | None = None
@@ -32,6 +66,11 @@ class Data:
     shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
     stored: tuple[int, int] = (132, 176)
     size: tuple[int, int] = MISSING
+    sets: dict[str, DiskSet] = field(default_factory=dict)
+    validation: dict[str, DiskSet] = field(default_factory=dict)
+    validated: int = 100
+    transforms: str = "flip"
+    bad_samples: int = 20
 
 
 @dataclass
@@ -52,12 +91,15 @@ class Optimisation:
     Attributes:
         batch_size: of a whole step, whatever the number of processes and turns.
         lr_batch: batch size that ``lr`` is for; another ``batch_size`` is refused until it is given anew.
+        micro_batch: ``data.sets``: pictures of one set whose loss is one mean; that of a step is the mean of those.
+            Null takes the whole batch.
     """
 
     steps: int = MISSING
     batch_size: int = MISSING
     lr: float = MISSING
     lr_batch: int | None = None
+    micro_batch: int | None = None
     warmup: int = MISSING
     shape: str = "cosine"
     fall: int | None = None
@@ -82,6 +124,7 @@ class Hardware:
     channels_last: bool = True
     compile: bool = False
     fsdp: bool = False
+    workers: int = 0
 
 
 @dataclass
@@ -115,6 +158,7 @@ class Recipe:
         text_rate: pre-training: how often there is a caption at all.
         text_padding: Marigold, Lotus and E2E-FT: what is heard after the end of a caption, ``none`` or ``max_length``
             (:data:`deixis.conditioning.text.Padding`).
+        disparity: Lotus: learn disparity, the inverse of depth.
         clean: text-to-image: share of samples that are all but clean, as perception reads the U-Net.
         crop: autoencoder and depth: side of the square windows that are learned from [px]; null takes all.
         depth_share: autoencoder: how often a crop is of a depth map.
@@ -145,6 +189,7 @@ class Recipe:
     text_levels: tuple[float, float, float, float] = (1.0, 2.0, 4.0, 1.0)
     text_rate: float = 0.9
     text_padding: str = "none"
+    disparity: bool = False
     clean: float = 0.0
     crop: int | None = None
     depth_share: float = 0.1
@@ -176,12 +221,16 @@ SECTIONS = {
     "augment": Augment,
 }
 
+SETS = ("sets", "validation")
+
 # What may differ between two starts of one run: where things lie, how often it is looked at, and who computes.
 FREE = frozenset(
     {
         "out",
         "data.root",
         "data.world",
+        "data.validated",
+        "data.bad_samples",
         "init",
         "device",
         "threads",
@@ -195,8 +244,11 @@ FREE = frozenset(
         "hardware.channels_last",
         "hardware.compile",
         "hardware.fsdp",
+        "hardware.workers",
     }
 )
+# The same of a set: its list and captions are known by what they say.
+FREE_OF_SETS = ("root", "list", "captions")
 
 
 def read_recipe(path: Path, overrides: list[str]) -> Recipe:
@@ -259,7 +311,31 @@ def _entries(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for key, child in value.items():
             if key not in names:
                 raise UsageError(f"{name}.{key}", "is not a key of a recipe", nearest(str(key), names, f"{name}."))
-            yield f"{name}.{key}", child
+            if name == "data" and key in SETS:
+                yield from _set_entries(f"{name}.{key}", child)
+            else:
+                yield f"{name}.{key}", "no" if (key, child) == ("precision", False) else child  # YAML's no is false
+
+
+def _set_entries(key: str, sets: object) -> Iterator[tuple[str, Any]]:
+    """The keys of each set one by one, so that an error names the one it is about."""
+    if sets is None:
+        return
+    if not isinstance(sets, dict):
+        raise UsageError(key, f"is {sets}", f"name your sets one by one, for example {key}.nyu.root=DIR")
+    names = [f.name for f in fields(DiskSet)]
+    for label, given in sets.items():
+        if "." in str(label) or (given is not None and not isinstance(given, dict)):
+            raise UsageError(f"{key}.{label}", f"is {given}", f"give its keys, for example {key}.nyu.root=DIR")
+        if given is None:
+            continue
+        yield f"{key}.{label}", DiskSet()
+        for name, child in given.items():
+            if name not in names:
+                raise UsageError(
+                    f"{key}.{label}.{name}", "is not a key of a set", nearest(str(name), names, f"{key}.{label}.")
+                )
+            yield f"{key}.{label}.{name}", child
 
 
 def _first_line(error: Exception) -> str:
@@ -285,9 +361,15 @@ def difference(recipe: Recipe, stored: Path) -> str | None:
     old, new = {**default, **_flat(before, "")}, _flat(OmegaConf.to_container(OmegaConf.structured(recipe)), "")
     for key in [*new, *(key for key in old if key not in new)]:
         one, other = old.get(key, "not set"), new.get(key, "not set")
-        if key not in FREE and one != other:
+        if not _free(key) and one != other:
             return f"{key} {one}, not {other}"
     return None
+
+
+def _free(key: str) -> bool:
+    if key.startswith("data.validation."):
+        return True
+    return key in FREE or (key.startswith("data.sets.") and key.rpartition(".")[2] in FREE_OF_SETS)
 
 
 def _flat(tree: object, prefix: str) -> dict[str, Any]:

@@ -66,8 +66,40 @@ class _Pair:
     ids: tuple[int, ...]
 
 
+class ReferLearning:
+    """Weighted cross entropy of masks, as in EVP and VPD: what is learned, wherever pictures come from.
+
+    Attributes:
+        auxiliary, expressions, dice, distill, semantic, semantics: see :class:`ReferTask`.
+        teacher: the part of ``auxiliary`` that teaches features.
+    """
+
+    auxiliary: nn.Module
+    teacher: nn.Module
+    expressions: int
+    dice: float
+    distill: float
+    semantic: float
+    semantics: nn.Module | None
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
+        with recorded(unet(model)) as features:
+            logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
+        mask = batch["mask"]
+        loss = mask_loss(logits, mask) * weight(mask_weight(mask), batch["weights"])
+        loss = loss + self.dice * (_dice(logits, mask) * weight(objects_in(mask).sum(), batch["objects"]))
+        of_pictures = [level[:: self.expressions] for level in features[0]]
+        if self.distill:
+            loss = loss + self.distill * self.teacher(batch["image"], of_pictures)
+        if self.semantics is not None:
+            share = weight((coarse(batch["labels"]) > 0).sum(), batch["labelled"])
+            loss = loss + self.semantic * (self.semantics(of_pictures[0], batch["labels"]) * share)
+        return loss
+
+
 @dataclass
-class ReferTask:
+class ReferTask(ReferLearning):
     """Batches of pictures, expressions and masks for :func:`deixis.training.loop.train`.
 
     Args:
@@ -158,24 +190,9 @@ class ReferTask:
             "labels": labelled,
             "ids": tokenize(self.tokenizer, told, self.tokens),
             "weights": mask_weight(wanted),
-            "objects": _objects(wanted).sum(),
+            "objects": objects_in(wanted).sum(),
             "labelled": (coarse(labelled) > 0).sum(),
         }
-
-    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
-        with recorded(unet(model)) as features:
-            logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
-        mask = batch["mask"]
-        loss = mask_loss(logits, mask) * weight(mask_weight(mask), batch["weights"])
-        loss = loss + self.dice * (_dice(logits, mask) * weight(_objects(mask).sum(), batch["objects"]))
-        of_pictures = [level[:: self.expressions] for level in features[0]]
-        if self.distill:
-            loss = loss + self.distill * self.teacher(batch["image"], of_pictures)
-        if self.semantics is not None:
-            share = weight((coarse(batch["labels"]) > 0).sum(), batch["labelled"])
-            loss = loss + self.semantic * (self.semantics(of_pictures[0], batch["labels"]) * share)
-        return loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Overall and mean IoU of validation expressions for things that are there, per source."""
@@ -286,14 +303,14 @@ def mask_probability(
     return margin[:, 0].sigmoid()
 
 
-def _objects(target: Tensor) -> Tensor:
+def objects_in(target: Tensor) -> Tensor:
     """Which masks [N, H, W] have an object, bool [N]."""
     return target.flatten(1).any(dim=1)
 
 
 def _dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - soft Dice, averaged over the samples that have an object."""
-    present = _objects(target)
+    present = objects_in(target)
     if not present.any():
         return logits.sum() * 0.0
     p = logits.softmax(dim=1)[present, 1].flatten(1)

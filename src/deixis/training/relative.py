@@ -9,7 +9,7 @@ heard, as E2E-FT's original trains. The rule is stored with the weights, and inf
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ from deixis.training.objectives import (
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
 from deixis.training.text_to_image import SCHEDULER
+from deixis.types import RGB
 
 # What each system's schedule has beside Stable Diffusion's: Marigold v1-1's ends in pure noise.
 SCHEDULES: dict[System, dict[str, Any]] = {
@@ -67,93 +68,18 @@ VALIDATED = 40
 FAR = 80.0
 
 
-@dataclass
-class RelativeTask:
-    """Batches of pictures, depth and captions for :func:`deixis.training.loop.train`.
-
-    Args:
-        system: whose objective.
-        train, val: the frames.
-        shares: of the sources.
-        tokenizer: of the text tower.
-        size: (height, width) of the pictures [px], multiples of 8.
-        batch_size: pictures a step.
-        text_rate: how often there is a caption.
-        padding: what is heard after the end of a caption.
-        augmentation: how far pictures are changed.
-        alphas_cumprod: of the noise schedule [S].
+class RelativeLearning:
+    """The systems' own objectives: what is learned, wherever pictures come from.
 
     Attributes:
-        data: which frames there are, in a few letters.
+        system, tokenizer, size, padding, alphas_cumprod: see :class:`RelativeTask`.
     """
 
     system: System
-    train: Store
-    val: Store
-    shares: tuple[float, float, float]
     tokenizer: CLIPTokenizer
     size: tuple[int, int]
-    batch_size: int
-    text_rate: float
     padding: Padding
-    augmentation: Augmentation
     alphas_cumprod: Tensor
-    auxiliary: nn.Module = field(default_factory=nn.Identity)
-
-    def __post_init__(self) -> None:
-        self.data = self.train.fingerprint
-        self.sampler = Sampler(self.train, self.shares)
-        tokens = self.tokenizer.model_max_length
-        self.ids = self.train.token_ids(self.tokenizer, tokens)[:, :NON_METRIC_LEVELS]
-        self.flipped_ids = self.train.token_ids(self.tokenizer, tokens, mirrored=True)[:, :NON_METRIC_LEVELS]
-        self.empty = tokenize(self.tokenizer, [""], tokens)
-
-    def batch(self, generator: torch.Generator) -> dict[str, Any]:
-        """``image`` [B, 3, H, W] in [-1, 1], ``values``, ``depth``, ``valid`` [B, 1, H, W], ``ids`` [B, T], noise.
-
-        ``values`` are what the system's network should give, in [-1, 1]; ``noise`` [B, 4, h, w] and ``timesteps``
-        [B] are Marigold's; Lotus-G has noise for both of its tasks [B, 2, 4, h, w]. ``known`` is how much of the depth
-        is known, as :meth:`_known` counts.
-        """
-        n = self.batch_size
-        rows = self.sampler(n, generator)
-        warp = draw_warp(self.augmentation, n, self.size, generator, self.train.size)
-        image = jitter_colour(warp.image(self.train.images[rows].float() / 255), self.augmentation, generator)
-        depth = warp.depth(self.train.depths[rows].float())
-        targets = [self._target(one) for one in depth]
-        level = torch.randint(NON_METRIC_LEVELS, (n,), generator=generator)
-        which = torch.randint(PARAPHRASES, (n,), generator=generator)
-        told = torch.where(warp.flipped[:, None], self.flipped_ids[rows, level, which], self.ids[rows, level, which])
-        said = torch.rand(n, generator=generator) < self.text_rate
-        timesteps = torch.randint(len(self.alphas_cumprod), (n,), generator=generator)
-        valid = torch.stack([target.valid for target in targets])
-        return {
-            "image": image * 2 - 1,
-            "values": torch.stack([far_where_invalid(target) for target in targets]),
-            "depth": torch.stack([target.depth for target in targets]),
-            "valid": valid,
-            "known": self._known(valid).sum(),
-            "ids": torch.where(said[:, None], told.long(), self.empty),
-            "noise": self._noise(n, timesteps, generator),
-            "timesteps": timesteps,
-        }
-
-    def _target(self, depth: Tensor) -> Target:
-        valid = (depth > 0) & (depth <= FAR)
-        if self.system == "e2e-ft":
-            return e2e_ft_target(depth, valid)
-        if self.system == "marigold":
-            return marigold_target(depth, valid)
-        return lotus_target(depth, valid, "truncnorm")
-
-    def _noise(self, n: int, timesteps: Tensor, generator: torch.Generator) -> Tensor:
-        height, width = self.size[0] // STRIDE, self.size[1] // STRIDE
-        if self.system == "marigold":
-            strength = annealed_strength(timesteps, length=len(self.alphas_cumprod))
-            return multi_resolution_noise((n, 4, height, width), strength, source=TorchNoise(generator))
-        if self.system == "lotus-g":  # a picture's two together, so that a batch can be divided
-            return torch.randn((2, n, 4, height, width), generator=generator).transpose(0, 1)
-        return torch.randn((n, 4, height, width), generator=generator)
 
     def _known(self, valid: Tensor) -> Tensor:
         """What the loss is a mean over: pixels of E2E-FT's decoded map, latent cells of the others."""
@@ -196,6 +122,128 @@ class RelativeTask:
         return torch.arange(ids.shape[1], device=ids.device) < self._lengths(ids)[:, None]
 
     @torch.inference_mode()
+    def scored(
+        self,
+        model: nn.Module,
+        rgb: RGB,
+        truth: Tensor,
+        text: str,
+        seed: int,
+        far: float,
+        size: tuple[int, int],
+    ) -> dict[str, float] | None:
+        """AbsRel, d1 … of a picture after alignment; None without a known depth.
+
+        Args:
+            model: in evaluation mode.
+            rgb: uint8 [H, W, 3].
+            truth: float32 [H, W] [m].
+            text: what the model is told.
+            seed: of its noise.
+            far: deeper is not scored [m].
+            size: (height, width) at which the model sees it [px], multiples of 8.
+        """
+        valid = (truth > 1e-3) & (truth <= far)
+        if not valid.any():
+            return None
+        model_: Any = model
+        vectors, _ = encode_whole(model_.text_tower, self.tokenizer, text, padding=self.padding)
+        image = (resized(rgb, size)[None].float() / 127.5 - 1).to(vectors.device)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn((1, 4, *(side // STRIDE for side in size)), generator=generator).to(vectors.device)
+        map_ = F.interpolate(predict(model, image, vectors, noise), size=truth.shape, mode="bilinear")[0, 0].cpu()
+        align = align_disparity if getattr(model.config, "kind", "affine") == "disparity" else align_depth
+        depth = limited(align(map_, truth, valid)[0], 1e-3, far)
+        return affine_metrics(depth[valid], truth[valid])
+
+
+@dataclass
+class RelativeTask(RelativeLearning):
+    """Batches of pictures, depth and captions for :func:`deixis.training.loop.train`.
+
+    Args:
+        system: whose objective.
+        train, val: the frames.
+        shares: of the sources.
+        tokenizer: of the text tower.
+        size: (height, width) of the pictures [px], multiples of 8.
+        batch_size: pictures a step.
+        text_rate: how often there is a caption.
+        padding: what is heard after the end of a caption.
+        augmentation: how far pictures are changed.
+        alphas_cumprod: of the noise schedule [S].
+        disparity: Lotus: learn disparity.
+
+    Attributes:
+        data: which frames there are, in a few letters.
+    """
+
+    system: System
+    train: Store
+    val: Store
+    shares: tuple[float, float, float]
+    tokenizer: CLIPTokenizer
+    size: tuple[int, int]
+    batch_size: int
+    text_rate: float
+    padding: Padding
+    augmentation: Augmentation
+    alphas_cumprod: Tensor
+    disparity: bool = False
+    auxiliary: nn.Module = field(default_factory=nn.Identity)
+
+    def __post_init__(self) -> None:
+        self.data = self.train.fingerprint
+        self.sampler = Sampler(self.train, self.shares)
+        tokens = self.tokenizer.model_max_length
+        self.ids = self.train.token_ids(self.tokenizer, tokens)[:, :NON_METRIC_LEVELS]
+        self.flipped_ids = self.train.token_ids(self.tokenizer, tokens, mirrored=True)[:, :NON_METRIC_LEVELS]
+        self.empty = tokenize(self.tokenizer, [""], tokens)
+
+    def batch(self, generator: torch.Generator) -> dict[str, Any]:
+        """``image`` [B, 3, H, W] in [-1, 1], ``values``, ``depth``, ``valid`` [B, 1, H, W], ``ids`` [B, T], noise.
+
+        ``values`` are what the system's network should give, in [-1, 1]; ``noise`` [B, 4, h, w] and ``timesteps``
+        [B] are Marigold's; Lotus-G has noise for both of its tasks [B, 2, 4, h, w]. ``known`` is how much of the depth
+        is known, as :meth:`_known` counts.
+        """
+        n = self.batch_size
+        rows = self.sampler(n, generator)
+        warp = draw_warp(self.augmentation, n, self.size, generator, self.train.size)
+        image = jitter_colour(warp.image(self.train.images[rows].float() / 255), self.augmentation, generator)
+        depth = warp.depth(self.train.depths[rows].float())
+        targets = [self._target(one) for one in depth]
+        level = torch.randint(NON_METRIC_LEVELS, (n,), generator=generator)
+        which = torch.randint(PARAPHRASES, (n,), generator=generator)
+        told = torch.where(warp.flipped[:, None], self.flipped_ids[rows, level, which], self.ids[rows, level, which])
+        said = torch.rand(n, generator=generator) < self.text_rate
+        timesteps = torch.randint(len(self.alphas_cumprod), (n,), generator=generator)
+        valid = torch.stack([target.valid for target in targets])
+        return {
+            "image": image * 2 - 1,
+            "values": torch.stack([far_where_invalid(target) for target in targets]),
+            "depth": torch.stack([target.depth for target in targets]),
+            "valid": valid,
+            "known": self._known(valid).sum(),
+            "ids": torch.where(said[:, None], told.long(), self.empty),
+            "noise": noise_for(self.system, timesteps, len(self.alphas_cumprod), self._latents, generator),
+            "timesteps": timesteps,
+        }
+
+    def _target(self, depth: Tensor) -> Target:
+        valid = (depth > 0) & (depth <= FAR)
+        if self.system == "e2e-ft":
+            return e2e_ft_target(depth, valid)
+        if self.system == "marigold":
+            return marigold_target(depth, valid)
+        return lotus_target(depth, valid, "trunc_disparity" if self.disparity else "truncnorm")
+
+    @property
+    def _latents(self) -> tuple[int, int]:
+        """(height, width) of the pictures' latents."""
+        return self.size[0] // STRIDE, self.size[1] // STRIDE
+
+    @torch.inference_mode()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """AbsRel and d1 after alignment on validation frames of each source, without text; ``told``: with captions."""
         training = model.training
@@ -213,50 +261,67 @@ class RelativeTask:
         return found
 
     def _aligned(self, model: nn.Module, row: int, text: str) -> dict[str, float] | None:
-        truth = self.val.depths[row, 0].float()
-        valid = (truth > 1e-3) & (truth <= FAR)
-        if not valid.any():
-            return None
-        model_: Any = model
-        vectors, _ = encode_whole(model_.text_tower, self.tokenizer, text, padding=self.padding)
         rgb = self.val.images[row].permute(1, 2, 0).numpy()
-        image = (resized(rgb, self.size)[None].float() / 127.5 - 1).to(vectors.device)
-        generator = torch.Generator().manual_seed(row)
-        noise = torch.randn((1, 4, *(side // STRIDE for side in self.size)), generator=generator).to(vectors.device)
-        map_ = F.interpolate(predict(model, image, vectors, noise), size=truth.shape, mode="bilinear")[0, 0].cpu()
-        align = align_disparity if getattr(model.config, "kind", "affine") == "disparity" else align_depth
-        depth = limited(align(map_, truth, valid)[0], 1e-3, FAR)
-        return affine_metrics(depth[valid], truth[valid])
+        return self.scored(model, rgb, self.val.depths[row, 0].float(), text, row, FAR, self.size)
+
+
+def noise_for(
+    system: System, timesteps: Tensor, length: int, size: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """What a system is trained with beside pictures: noise [B, 4, h, w]; of Lotus-G for both tasks [B, 2, 4, h, w].
+
+    Args:
+        system: whose.
+        timesteps: Marigold's, int64 [B].
+        length: of its schedule.
+        size: (height, width) of latents.
+        generator: of the numbers.
+    """
+    n = len(timesteps)
+    if system == "marigold":
+        strength = annealed_strength(timesteps, length=length)
+        return multi_resolution_noise((n, 4, *size), strength, source=TorchNoise(generator))
+    if system == "lotus-g":  # a picture's two together, so that a batch can be divided
+        return torch.randn((2, n, 4, *size), generator=generator).transpose(0, 1)
+    return torch.randn((n, 4, *size), generator=generator)
 
 
 def network(
-    system: System, vae: AutoencoderKL, unet: UNet2DConditionModel, tower: TextTower, size: tuple[int, int]
+    system: System,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    tower: TextTower,
+    size: tuple[int, int],
+    kind: Literal["affine", "disparity"] = "affine",
 ) -> Marigold | Lotus | E2EFT:
-    """A system before training: everything frozen but the U-Net, which is made ready for it.
+    """A system before training: everything frozen but the U-Net, which is made ready for it if it is not.
 
     Args:
         system: which.
         vae: the backbone's autoencoder.
-        unet: its plain denoiser; changed in place.
+        unet: its denoiser: a plain one, changed in place, or one of a system with the same input and task switch.
         tower: its text tower.
         size: (height, width) of the training pictures [px].
+        kind: what Lotus learns.
     """
     vae.requires_grad_(False)
-    depth_unet(unet, system)
+    ready = 4 if system == "lotus-d" else 8, "projection" if system.startswith("lotus") else None
+    if (unet.config.in_channels, unet.config.class_embed_type) != ready:
+        depth_unet(unet, system)
     scheduler = DDIMScheduler(**SCHEDULES[system])
     longer = max(size)
     if system == "marigold":
         return Marigold(MarigoldConfig(STEPS[system], longer), vae, unet, tower, scheduler)
     if system == "e2e-ft":
         return E2EFT(E2EFTConfig(longer), vae, unet, tower, scheduler)
-    return Lotus(LotusConfig("affine", longer), vae, unet, tower)
+    return Lotus(LotusConfig(kind, longer), vae, unet, tower)
 
 
-def index_of(system: System, size: tuple[int, int], padding: Padding) -> dict[str, Any]:
+def index_of(system: System, size: tuple[int, int], padding: Padding, *, disparity: bool = False) -> dict[str, Any]:
     """What ``model_index.json`` says beside the parts."""
     return {
         "_class_name": CLASSES[system],
-        "prediction_type": "depth",
+        "prediction_type": "disparity" if disparity else "depth",
         "scale_invariant": True,
         "shift_invariant": True,
         "default_denoising_steps": STEPS[system],

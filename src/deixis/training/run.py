@@ -51,7 +51,7 @@ from deixis.data import nyuv2
 from deixis.errors import DeixisError, UsageError
 from deixis.heads.metric_bins import MetricBins
 from deixis.io import write_json, write_text
-from deixis.registry import MINI_LICENCE, RELATIVE, SYSTEMS
+from deixis.registry import RELATIVE, SYSTEMS
 from deixis.training import relative
 from deixis.training.augment import Augmentation
 from deixis.training.autoencoder import Autoencoder, AutoencoderTask, start_as_pooling
@@ -61,8 +61,10 @@ from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
 from deixis.training.checks import STAGES, check_shares, nearest
 from deixis.training.contrast import ContrastTask, TextSide
-from deixis.training.depth import DepthTask
+from deixis.training.depth import DepthLearning, DepthTask
+from deixis.training.disk import Disk, disk_task, open_disk
 from deixis.training.distill import Distillation
+from deixis.training.licences import licence_of
 from deixis.training.log import Log, RunLog
 from deixis.training.loop import Schedule, Task, train
 from deixis.training.machine import Hardware, add_lora, begin, merge_lora, place, together, unets
@@ -72,6 +74,8 @@ from deixis.training.record import write_curves, write_environment
 from deixis.training.refer import ReferTask
 from deixis.training.semantics import Semantics
 from deixis.training.store import Store, load_store
+from deixis.training.stream import StreamTask
+from deixis.training.stream_card import write_stream_card
 from deixis.training.text_to_image import SCHEDULER, TextToImage, TextToImageTask, fitted
 from deixis.training.tokenizer import train_tokenizer
 from deixis.world import words
@@ -82,6 +86,8 @@ INIT_REMEDY = "train what the recipe starts from first, or pass init=DIR"
 Learn = Callable[[nn.Module, Task], nn.Module]
 # Writes a trained network as a folder; it may take it apart.
 Save = Callable[[Any, Path], None]
+# What is learned from and validated on: frames in memory, or sets on disk.
+Given = tuple[Store, Store] | Disk
 # Latent values the autoencoder's scale is measured on.
 SCALE_PICTURES = 400
 
@@ -90,9 +96,9 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     """Train, resuming what is there, and write ``out/weights`` with their card; returns that folder.
 
     A run folder holds ``recipe.yaml``, ``tokenizer/``, ``log.jsonl``, ``state.pt`` (the last checkpoint),
-    ``tensorboard/``, and at the end ``weights/``, ``weights-best/`` where the recipe says what is best,
-    ``curves.png`` and ``environment.json``. Each is there whole or not at all, so the same call goes on from wherever
-    it was interrupted.
+    ``tensorboard/``, ``skipped.jsonl`` where samples could not be read, and at the end ``weights/``, ``weights-best/``
+    where the recipe says what is best, ``curves.png`` and ``environment.json``. Each is there whole or not at all, so
+    the same call goes on from wherever it was interrupted.
 
     Args:
         recipe: what to train.
@@ -104,8 +110,12 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     """
     weights = fit(recipe, log, say)
     if os.environ.get("RANK", "0") == "0" and not (weights / CARD).is_file():
-        say("writing the card: numbers on held-out frames, a few minutes")
-        write_card(recipe, weights, load_state(Path(recipe.out) / "state.pt")["seconds"])
+        seconds = load_state(Path(recipe.out) / "state.pt")["seconds"]
+        if recipe.data.sets:
+            write_stream_card(recipe, weights, seconds)
+        else:
+            say("writing the card: numbers on held-out frames, a few minutes")
+            write_card(recipe, weights, seconds)
     return weights
 
 
@@ -133,7 +143,11 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
             _claim(recipe, out, begun=begun)
     if not trained:
         say("reading the data")
-        stores = load_store(recipe.data, "train"), load_store(recipe.data, "val")
+        given: Given
+        if recipe.data.sets:
+            given = open_disk(recipe, out, say, accelerator.process_index, accelerator.num_processes)
+        else:
+            given = load_store(recipe.data, "train"), load_store(recipe.data, "val")
         best = None if recipe.best is None else Best(recipe.best, out / "best.pt")
 
         def learn(model: nn.Module, task: Task) -> nn.Module:
@@ -150,15 +164,17 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 accelerator=accelerator,
             )
 
-        finish = _pretrain if recipe.system in STAGES else _finetune
-        if recipe.system in RELATIVE:
-            finish = _finetune_relative
+        finish = _finetune_relative if recipe.system in RELATIVE else _finetune
         with accelerator.main_process_first():
             begun = begun or not accelerator.is_main_process
             tokenizer = None
             if recipe.system != "autoencoder":
-                tokenizer = _vocabulary(recipe, out / "tokenizer", stores[0], begun=begun)
-        model, save = finish(recipe, out, stores, tokenizer, learn)
+                tokenizer = _vocabulary(recipe, out / "tokenizer", given, begun=begun)
+        if recipe.system in STAGES:
+            assert not isinstance(given, Disk)  # no recipe of a stage names sets
+            model, save = _pretrain(recipe, out, given, tokenizer, learn)
+        else:
+            model, save = finish(recipe, out, given, tokenizer, learn)
         if accelerator.is_main_process:
             if best is not None and best.path.is_file() and not (out / "weights-best").is_dir():
                 chosen = copy.deepcopy(model)
@@ -216,8 +232,12 @@ def corpus(store: Store) -> list[str]:
     return own[:: max(1, len(own) // 40_000)] + listed * 40 + list(pydoc_data.topics.topics.values()) * 3
 
 
-def _vocabulary(recipe: Recipe, folder: Path, store: Store, *, begun: bool) -> CLIPTokenizer:
-    """That of ``init`` where it has one, otherwise made; and kept: another Python has other texts to make it from."""
+def _vocabulary(recipe: Recipe, folder: Path, given: Given, *, begun: bool) -> CLIPTokenizer:
+    """That of ``init`` where it has one, otherwise made; and kept: another Python has other texts to make it from.
+
+    Raises:
+        UsageError: if there is none, and no frames in memory to make one from.
+    """
     if begun:
         return read_tokenizer(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -228,7 +248,9 @@ def _vocabulary(recipe: Recipe, folder: Path, store: Store, *, begun: bool) -> C
         if source.is_dir():
             _copy(source, folder)
             return read_tokenizer(folder)
-    return train_tokenizer(corpus(store), recipe.vocabulary, folder)
+    if isinstance(given, Disk):
+        raise UsageError(f"init {recipe.init}", "has no vocabulary (tokenizer/)", "pass a whole diffusers folder")
+    return train_tokenizer(corpus(given[0]), recipe.vocabulary, folder)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -290,7 +312,7 @@ def _wanted(parts: dict[str, nn.Module], names: tuple[str, ...], recipe: Recipe)
 
 def _settings(recipe: Recipe) -> Schedule:
     given = asdict(recipe.optimisation)
-    del given["batch_size"], given["lr_batch"]
+    del given["batch_size"], given["lr_batch"], given["micro_batch"]
     return Schedule(**given | {"betas": tuple(given["betas"])})
 
 
@@ -444,7 +466,7 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
         system=recipe.system,
         config=config,
         preprocessing=_preprocessing(recipe),
-        licence=MINI_LICENCE,
+        licence=licence_of(recipe),
         architecture=architecture,
         source=f"recipe for {recipe.system}, seed {recipe.optimisation.seed}",
     )
@@ -476,7 +498,14 @@ def _continued(recipe: Recipe, init: Path) -> tuple[nn.Module, Manifest]:
             raise UsageError(f"config.{key}", f"is {value}, and {before.config.get(key)} in {init}", "leave it out")
     config = {key: value for key, value in {**before.config, **recipe.config}.items() if key != "stored"}
     source = f"{before.source}; went on by recipe, seed {recipe.optimisation.seed}"
-    manifest = replace(before, config=config, preprocessing=_preprocessing(recipe), shared={}, source=source)
+    manifest = replace(
+        before,
+        config=config,
+        preprocessing=_preprocessing(recipe),
+        shared={},
+        source=source,
+        licence=licence_of(recipe),
+    )
     parts = {part: read_part(init, part, before.shared) for part in FILES}
     parts["head"].pop("stored_text", None)  # the mean of captions that are not learned from now
     # A copy: what is float32 on disk is mapped from there.
@@ -497,16 +526,19 @@ def architecture_of(part: nn.Module) -> dict[str, Any]:
 
 
 def task_of(
-    recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer, stores: tuple[Store, Store]
-) -> DepthTask | ReferTask:
+    recipe: Recipe, model: nn.Module, tokenizer: CLIPTokenizer, given: Given
+) -> DepthTask | ReferTask | StreamTask:
     """Data, loss and evaluation of a method's recipe."""
     network_: Any = model
+    if isinstance(given, Disk):
+        mean = None if recipe.embedding is None else _mean_embedding(recipe.embedding, network_)
+        return disk_task(recipe, model, tokenizer, given, mean)
     auxiliary: nn.Module = nn.Identity()
     if recipe.teacher.weight:
         auxiliary = Distillation(tuple(network_.unet.channels[:2]))
     common: dict[str, Any] = {
-        "train": stores[0],
-        "val": stores[1],
+        "train": given[0],
+        "val": given[1],
         "shares": tuple(recipe.data.shares),
         "tokenizer": tokenizer,
         "size": tuple(recipe.data.size),
@@ -560,7 +592,7 @@ def _mean_embedding(path: str, model: Any) -> Tensor:  # noqa: ANN401 - EVP dept
 
 
 def _finetune(
-    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+    recipe: Recipe, out: Path, given: Given, tokenizer: CLIPTokenizer | None, learn: Learn
 ) -> tuple[nn.Module, Save]:
     """EVP or VPD; a weight folder."""
     assert tokenizer is not None
@@ -570,17 +602,18 @@ def _finetune(
         if name not in named:
             raise UsageError(f"frozen {name}", f"is no part of {recipe.system}", nearest(name, list(named)))
         named[name].requires_grad_(False)
-    task = task_of(recipe, model, tokenizer, stores)
+    task = task_of(recipe, model, tokenizer, given)
+    learning = task.learning if isinstance(task, StreamTask) else task
     _adapt(recipe, model)
 
     def save(trained: nn.Module, folder: Path) -> None:
         merge_lora(trained.cpu())
         state = trained.state_dict()
-        if isinstance(task, DepthTask) and recipe.text_shares[1]:
+        if isinstance(learning, DepthLearning) and recipe.text_shares[1]:
             # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
             told = None if recipe.embedding is None else Embeddings(recipe.embedding).of_dataset("d")[1].provenance
             manifest.config["stored"] = [told or "aggregate:" + "+".join(_sources(recipe))]
-            state["stored_text"] = task.fixed_text(trained)[0].cpu()
+            state["stored_text"] = learning.fixed_text(trained)[0].cpu()
         half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
         # The files of the vocabulary, not the object: that remembers how it was last called, and saves it.
         save_folder(folder, manifest, split(half), out / "tokenizer")
@@ -597,7 +630,7 @@ def _adapt(recipe: Recipe, model: nn.Module) -> None:
 
 
 def _finetune_relative(
-    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+    recipe: Recipe, out: Path, given: Given, tokenizer: CLIPTokenizer | None, learn: Learn
 ) -> tuple[nn.Module, Save]:
     """Marigold, Lotus or E2E-FT; the folder is a diffusers pipeline."""
     assert tokenizer is not None
@@ -608,30 +641,36 @@ def _finetune_relative(
     size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
     tower = TextTower(cast(CLIPTextModel, parts["text_encoder"]), frozen=True)
     vae, unet = cast(AutoencoderKL, parts["vae"]), cast(UNet2DConditionModel, parts["unet"])
-    model = relative.network(system, vae, unet, tower, size)
-    task = relative.RelativeTask(
-        system=system,
-        train=stores[0],
-        val=stores[1],
-        shares=recipe.data.shares,
-        tokenizer=tokenizer,
-        size=size,
-        batch_size=recipe.optimisation.batch_size,
-        text_rate=recipe.text_rate,
-        padding=padding,
-        augmentation=Augmentation(**asdict(recipe.augment)),
-        alphas_cumprod=DDIMScheduler(**relative.SCHEDULES[system]).alphas_cumprod,
-    )
+    model = relative.network(system, vae, unet, tower, size, "disparity" if recipe.disparity else "affine")
+    task: Task
+    if isinstance(given, Disk):
+        task = disk_task(recipe, model, tokenizer, given, None)
+    else:
+        task = relative.RelativeTask(
+            system=system,
+            train=given[0],
+            val=given[1],
+            shares=recipe.data.shares,
+            tokenizer=tokenizer,
+            size=size,
+            batch_size=recipe.optimisation.batch_size,
+            text_rate=recipe.text_rate,
+            padding=padding,
+            augmentation=Augmentation(**asdict(recipe.augment)),
+            alphas_cumprod=DDIMScheduler(**relative.SCHEDULES[system]).alphas_cumprod,
+            disparity=recipe.disparity,
+        )
     _adapt(recipe, model)
 
     def save(trained: Any, folder: Path) -> None:  # noqa: ANN401 - of one of three classes
         merge_lora(trained.cpu())
         written = {"vae": trained.vae, "unet": trained.unet, "text_encoder": trained.text_tower.clip}
-        index = relative.index_of(system, size, padding)
+        index = relative.index_of(system, size, padding, disparity=recipe.disparity)
         save_backbone(folder, written, out / "tokenizer", index, relative.SCHEDULES[system])
 
     return learn(model, task), save
 
 
 def _sources(recipe: Recipe) -> list[str]:
-    return ["nyuv2"] * (recipe.data.root is not None) + ["world"] * (recipe.data.world is not None)
+    memory = ["nyuv2"] * (recipe.data.root is not None) + ["world"] * (recipe.data.world is not None)
+    return memory + list(dict.fromkeys(one.dataset for one in recipe.data.sets.values() if one.share))
