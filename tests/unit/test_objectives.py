@@ -390,6 +390,9 @@ def test_a_system_may_start_from_another(plain, before, system):
     after = depth_unet(unet, system).state_dict()
     assert all(after[name].equal(value) for name, value in kept.items())
     assert after.keys() == depth_unet(copy.deepcopy(plain), system).state_dict().keys()
+    if before == "lotus-d":  # what it has learned about the picture stays what it is
+        assert not after["conv_in.weight"][:, 4:].any()
+        assert after["conv_in.weight"][:, :4].equal(plain.conv_in.weight)
 
 
 @pytest.mark.parametrize(("before", "system"), [("marigold", "lotus-d"), ("lotus-g", "e2e-ft")])

@@ -516,7 +516,7 @@ def depth_unet(unet: UNet2DConditionModel, system: System) -> UNet2DConditionMod
     """A U-Net made ready for a system, in place, as that system's training begins.
 
     It is Stable Diffusion's, or another system's that has part or all of what this one needs, and keeps that: E2E-FT
-    fine-tunes Marigold, Lotus-G may start from Lotus-D.
+    fine-tunes Marigold, Lotus-G may start from Lotus-D and at first listens to no noise.
 
     Raises:
         UsageError: for an unknown system, or a U-Net that has what this one has no use for.
@@ -526,18 +526,19 @@ def depth_unet(unet: UNet2DConditionModel, system: System) -> UNet2DConditionMod
     two_tasks = system in ("lotus-d", "lotus-g")
     _check_plain("depth_unet", unet, width=system == "lotus-d", embedding=not two_tasks)
     if system != "lotus-d" and unet.config.in_channels == unet.config.out_channels:
-        widen_input(unet, halve_bias=system == "e2e-ft")
+        widen_input(unet, halve_bias=system == "e2e-ft", silent=unet.class_embedding is not None)
     if two_tasks and unet.class_embedding is None:
         add_task_embedding(unet)
     return unet
 
 
-def widen_input(unet: UNet2DConditionModel, *, halve_bias: bool = False) -> UNet2DConditionModel:
+def widen_input(unet: UNet2DConditionModel, *, halve_bias: bool = False, silent: bool = False) -> UNet2DConditionModel:
     """Four input channels become eight, in place: the first layer's weights twice, at half their size.
 
     Args:
         unet: of Stable Diffusion.
         halve_bias: E2E-FT from Stable Diffusion 2 halves the bias as well; Marigold and Lotus-G keep it.
+        silent: the new channels have no weight instead, so that the network gives what it gave without them.
 
     Raises:
         UsageError: if the U-Net's input is not as wide as its output, so has been widened.
@@ -548,7 +549,8 @@ def widen_input(unet: UNet2DConditionModel, *, halve_bias: bool = False) -> UNet
         2 * old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None
     ).to(old.weight)
     with torch.no_grad():
-        new.weight.copy_(old.weight.repeat(1, 2, 1, 1) / 2)
+        doubled = torch.cat([old.weight, torch.zeros_like(old.weight)], dim=1)
+        new.weight.copy_(doubled if silent else old.weight.repeat(1, 2, 1, 1) / 2)
         if new.bias is not None:
             new.bias.copy_(old.bias / 2 if halve_bias else old.bias)
     new.requires_grad_(old.weight.requires_grad)
