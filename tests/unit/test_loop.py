@@ -316,7 +316,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_all_numbers():
         ("hardware.precision=fp16", "choose bf16 or no: CPUs compute in no other format"),
         ("hardware.accumulation=0", "choose 1 or more"),
         ("hardware.precison=bf16", "did you mean hardware.precision?"),
-        ("optimisation.shape=linear", "choose cosine, evp-depth, evp-refer, exponential or constant"),
+        ("optimisation.shape=linear", "vpd-depth, vpd-refer, exponential or constant"),
         ("optimisation.groups=mine", "choose matrices or published"),
         ("optimisation.betas=[0.9,1]", "give two of at least 0 and below 1"),
         ("optimisation.fall=1", "or more"),
