@@ -11,6 +11,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import random
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import diffusers.loaders  # noqa: F401  # before a command imports less of it (deixis.cli.start), which then stays
@@ -40,3 +42,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     render_shards(folder, ("rooms", "roads"), 0, 11, Settings(48, 36, 1))
     return folder
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard, even where a shell runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

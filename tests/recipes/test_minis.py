@@ -725,6 +725,7 @@ def test_a_full_disk_at_any_file_is_named_and_loses_nothing(chain, tmp_path):
     assert not [path.name for path in out.rglob("*partial*")]
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_asked_to_end_says_how_to_go_on(chain, tmp_path, monkeypatch, capsys, number):
     out = tmp_path / "run"

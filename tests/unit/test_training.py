@@ -360,14 +360,6 @@ def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path, poison, sa
     assert same(go(tmp_path), go(tmp_path / "undisturbed"))
 
 
-@pytest.fixture
-def heard() -> Iterator[None]:
-    """Ctrl-C is heard, even where a shell runs the tests in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", [12, 20, SCHEDULE.steps])
