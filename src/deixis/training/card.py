@@ -62,13 +62,15 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
         licence = licence_of(recipe)
     else:
         predictor = load(weights.absolute())
+        # All sources are measured; pictures are of those that it has learned from.
+        learned = [one for one in sources if recipe.data.shares[SOURCES.index(one.source)]]
         licence = licence_of(recipe) if isinstance(predictor, RelativePredictor) else predictor.manifest.licence
         if isinstance(predictor, MaskPredictor):
-            results = _refer(predictor, weights, sources)
+            results = _refer(predictor, weights, sources, learned)
         elif isinstance(predictor, RelativePredictor):
-            results = _relative(predictor, weights, sources)
+            results = _relative(predictor, weights, sources, learned)
         else:
-            results = _depth(predictor, weights, sources)
+            results = _depth(predictor, weights, sources, learned)
     lines = [*_opening(recipe, weights, seconds, sources, licence), *results, *_limits(recipe)]
     text = "\n".join([*lines, ""])
     if recipe.system not in STAGES:
@@ -79,16 +81,19 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
 # ------------------------------------------------------------------------------------------------------- results
 
 
-def _depth(predictor: DepthPredictor, weights: Path, sources: Sequence[Scenes]) -> list[str]:
-    photos, world = _kinds(sources)
-    _write(weights / GALLERY, gallery.depth_sheet(predictor, [(one, 3) for one in world], gallery.demo_photo()))
+def _depth(predictor: DepthPredictor, weights: Path, sources: Sequence[Scenes], learned: Sequence[Scenes]) -> list[str]:
+    photos, world = _kinds(learned)
+    photo = gallery.demo_photo() if any(one.source != "roads" for one in learned) else None  # of a bedroom
+    _write(weights / GALLERY, gallery.depth_sheet(predictor, [(one, 3) for one in world], photo))
     _write(weights.parent / PHOTO_GALLERY, gallery.depth_sheet(predictor, [(one, 8) for one in photos]))
     pictures = _pictures("their true depth, this model's on the same scale, and its error", weights / GALLERY)
     return [*depth_sections(predictor, sources), *_how_intervals(sources), *pictures]
 
 
-def _relative(predictor: RelativePredictor, weights: Path, sources: Sequence[Scenes]) -> list[str]:
-    photos, world = _kinds(sources)
+def _relative(
+    predictor: RelativePredictor, weights: Path, sources: Sequence[Scenes], learned: Sequence[Scenes]
+) -> list[str]:
+    photos, world = _kinds(learned)
     photo = gallery.demo_photo()
     _write(weights / GALLERY, gallery.relative_sheet(predictor, [(one, 3) for one in world], photo))
     _write(weights.parent / PHOTO_GALLERY, gallery.relative_sheet(predictor, [(one, 8) for one in photos]))
@@ -96,7 +101,7 @@ def _relative(predictor: RelativePredictor, weights: Path, sources: Sequence[Sce
     return [*relative_sections(predictor, sources), *_how_intervals(sources), *pictures]
 
 
-def _refer(predictor: MaskPredictor, weights: Path, sources: Sequence[Scenes]) -> list[str]:
+def _refer(predictor: MaskPredictor, weights: Path, sources: Sequence[Scenes], learned: Sequence[Scenes]) -> list[str]:
     cut, threshold = calibrate(predictor, sources)
     manifest = json.loads((weights / MANIFEST).read_text(encoding="utf-8"))
     manifest["mask_threshold"] = predictor.manifest.mask_threshold = cut
@@ -106,7 +111,7 @@ def _refer(predictor: MaskPredictor, weights: Path, sources: Sequence[Scenes]) -
         depth = load_metric(DEPTH_MODEL)
     except ModelError:  # the weights that come with the package are not there yet
         depth = None
-    photos, world = _kinds(sources)
+    photos, world = _kinds(learned)
     photo = gallery.demo_photo()
     _write(weights / GALLERY, gallery.refer_sheet(predictor, depth, [(one, 6) for one in world], photo))
     _write(weights.parent / PHOTO_GALLERY, gallery.refer_sheet(predictor, depth, [(one, 16) for one in photos]))
