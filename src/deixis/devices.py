@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from deixis.errors import UsageError, quoted
@@ -21,3 +24,14 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # no such device, or none that gives numbers back
         raise UsageError(f"device {quoted(name)}", "cannot be used here", "use cpu, or cuda with a GPU") from error
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch while the context is open."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -18,11 +18,11 @@ def import_networks() -> None:
     if "diffusers" in sys.modules:
         return
     hidden = [name for name in UNUSED if name not in sys.modules]
-    # As Python's import system reads None: there is no such module.
+    # As Python's import system reads None: there is no such module. The type of sys.modules does not know that.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     gc.disable()
     try:
-        import deixis.backbones.stable_diffusion  # noqa: F401
+        import deixis.backbones.stable_diffusion  # noqa: F401 - it imports all that the commands need
     finally:
         gc.freeze()  # what was imported stays; nobody need look through it again
         gc.enable()

@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from deixis import __version__
 from deixis.checkpoints.folder import fingerprint
 from deixis.data.dataset import Dataset
 from deixis.data.world import parquet
+from deixis.devices import one_thread
 from deixis.errors import DeixisError, InputError, UsageError
 from deixis.evaluation.journal import Entry, Journal
 from deixis.evaluation.report import write_report
@@ -267,17 +267,6 @@ def as_parquet(rows: Sequence[Row]) -> bytes:
     stream = io.BytesIO()
     parquet().write_table(parquet("pyarrow").Table.from_pylist(list(rows)), stream)
     return stream.getvalue()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch while the context is open."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _scored(plan: Plan, scorer: Scorer | None, todo: Sequence[int], processes: int) -> Iterator[Entry]:

@@ -31,7 +31,7 @@ class StoppedError(DeixisError):
         name = signal.Signals(number).name
         super().__init__(out, f"stopped by {name} after step {step}", "give the same command again to go on from there")
 
-    def __reduce__(self) -> tuple[type[DeixisError], tuple[int, int, Path]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[DeixisError], tuple[int, int, Path]]:  # type: ignore[override]  # narrower arguments
         """As it was made."""
         return type(self), (self.number, self.step, self.out)
 

@@ -15,7 +15,6 @@ import json
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +28,7 @@ from deixis.data.captions import Texts, read_captions
 from deixis.data.dataset import Dataset, Sample
 from deixis.data.readers import open_dataset
 from deixis.data.transforms import benchmark_frame
+from deixis.devices import one_thread
 from deixis.errors import DeixisError, InputError, UsageError
 from deixis.io import printable
 from deixis.training.loop import SEEDS_APART
@@ -210,7 +210,7 @@ class _MicroBatches(Indexed[Made]):
     def __getitem__(self, number: int) -> Made:
         bad: list[tuple[str, str]] = []
         try:
-            with _one_thread():
+            with one_thread():  # as in worker processes: the last bits do not depend on who computes
                 index, samples = self.order(number)
                 items = [
                     self._item(index, sample, number * self.order.micro_batch + i, bad)
@@ -238,17 +238,6 @@ def _together(items: Sequence[Item]) -> Item:
         key: torch.stack([item[key] for item in items]) if isinstance(value, Tensor) else [item[key] for item in items]
         for key, value in items[0].items()
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in worker processes: the last bits do not depend on who computes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _leave_interrupts(worker: int) -> None:
