@@ -4,10 +4,11 @@
         init=DIR data.root=DIR data.world=DIR optimisation.steps=400 data.size=[64,88]
 
 Each system is trained with captions and without any, from the same backbone by the same schedule, with three seeds.
-On frames held out: (a) error with text against without, overall, on small things and on things that the text names,
-for texts of different sources; (b) Marigold's error against its denoising steps; (c) error against training steps;
-(d) error on a region before and after the phrase that names it. ``OUT/README.md`` says what came out, with plots
-beside it. Everything that is finished stays finished: the same command goes on where it was interrupted.
+On held-out frames of what was learned from: (a) error with text against without, overall, on small things and on
+things that the text names, for texts of different sources; (b) Marigold's error against its denoising steps; (c) error
+against training steps; (d) error on a region before and after the phrase that names it. ``OUT/README.md`` says what
+came out, with plots beside it. Everything that is finished stays finished: the same command goes on where it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from deixis.training.jobs import run_jobs
 from deixis.training.measure_relative import WORLD
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes
-from deixis.training.store import Source
+from deixis.training.store import SOURCES, Source
 from deixis.types import Depth, Text
 from deixis.viz import curves
 from deixis.wording import added, grown, shuffled
@@ -67,7 +68,7 @@ class Extent:
 
     seeds: int = 3
     frames: int = 60
-    step_frames: int = 30
+    step_frames: int = 16
     refined: int = 40
 
 
@@ -103,7 +104,8 @@ class Job:
         """As :func:`measure`."""
         predictor = load(weights, "cpu")
         assert isinstance(predictor, RelativePredictor)
-        return measure(predictor, load_scenes(recipe.data), self.extent, told=self.told)
+        learned = [scenes for scenes in load_scenes(recipe.data) if recipe.data.shares[SOURCES.index(scenes.source)]]
+        return measure(predictor, learned, self.extent, told=self.told)
 
 
 def study(
