@@ -111,7 +111,7 @@ minis: setup ## the small weights from nothing: DATA=NYUv2 folder, RUNS=folder, 
 	run 4_evp_depth out=$(RUNS)/evp-depth-mini init=$(RUNS)/mini-sd/weights; \
 	run 4_evp_depth_roads out=$(RUNS)/evp-depth-roads-mini init=$(RUNS)/evp-depth-mini/weights; \
 	run 5_evp_refer out=$(RUNS)/evp-refer-mini init=$(RUNS)/mini-sd/weights; \
-	run 6_vpd_depth out=$(RUNS)/vpd-depth-mini init=$(RUNS)/mini-sd/weights; \
+	run 6_vpd_depth out=$(RUNS)/vpd-depth-mini init=$(RUNS)/evp-depth-mini/weights; \
 	run 7_marigold out=$(RUNS)/marigold-mini init=$(RUNS)/mini-sd/weights; \
 	run 7_lotus_d out=$(RUNS)/lotus-d-mini init=$(RUNS)/mini-sd/weights; \
 	run 7_lotus_g out=$(RUNS)/lotus-g-mini init=$(RUNS)/lotus-d-mini/weights; \
@@ -124,14 +124,14 @@ pretraining: setup ## what pre-training and its text are worth: DATA, RUNS and Q
 		--recipe recipes/mini/5_evp_refer.yaml --start "text=$(RUNS)/mini-sd/weights" \
 		--start "no text=$(RUNS)/3_sd_no_text/weights" $$data $$study threads=1
 
-FINDINGS_STEPS ?= 400
+FINDINGS_STEPS ?= 240
 findings: setup ## what language does for affine-invariant depth, after minis: DATA, RUNS and QUICK as there
 	@set -eu; export $(ALLOCATOR); \
-	steps="optimisation.steps=$(FINDINGS_STEPS) optimisation.eval_every=50"; \
+	steps="optimisation.steps=$(FINDINGS_STEPS) optimisation.warmup=50 optimisation.eval_every=60"; \
 	if [ -n "$(QUICK)" ]; then steps="$(QUICK_STEPS)"; fi; \
 	$(PY) -m deixis.training.findings $(RUNS)/findings $(foreach system,marigold lotus_d lotus_g e2e_ft,\
 		--recipe recipes/mini/7_$(system).yaml) init=$(RUNS)/mini-sd/weights data.world=$(RUNS)/world \
-		$(if $(DATA),data.root=$(DATA)) "data.size=[64,88]" $$steps threads=1
+		$(if $(DATA),data.root=$(DATA)) "data.size=[64,88]" "data.stored=[72,96]" $$steps threads=1
 
 clean: ## remove what was generated, but for .venv
 	rm -rf build dist demo-output .mypy_cache .pytest_cache .ruff_cache

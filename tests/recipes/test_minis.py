@@ -46,6 +46,8 @@ MINIS = {path.stem: path for path in sorted((REPOSITORY / "recipes" / "mini").gl
 UNTRAINED = "untrained_depth"
 # One that goes on with another's weights.
 CONTINUED = "4_evp_depth_roads"
+# One under whose head another system's parts stay as they are.
+BORROWING = "6_vpd_depth"
 RECIPES = {**MINIS, UNTRAINED: REPOSITORY / "tests" / "recipes" / f"{UNTRAINED}.yaml"}
 GIVEN: dict[str, Any] = {name: OmegaConf.to_container(OmegaConf.load(path)) for name, path in RECIPES.items()}
 
@@ -307,7 +309,7 @@ def test_latents_are_divided_by_what_they_were_divided_by(chain, name):
         assert std == pytest.approx(1 / vae.config.scaling_factor)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in (UNTRAINED, CONTINUED)])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in (UNTRAINED, CONTINUED, BORROWING)])
 def test_a_method_starts_from_the_parts_of_the_last_stage(chain, name):
     recipe = chain.recipe(name)
     donor = StableDiffusion.from_pretrained(Path(str(recipe.init)))
@@ -336,12 +338,20 @@ def test_weights_of_the_same_system_go_on_learning_but_for_what_is_frozen(chain)
     assert [one.config["max_depth"] for one in manifests] == [10.0, 80.0]
 
 
+def test_parts_of_another_system_stay_as_they_are_under_a_new_head(chain):
+    name = BORROWING
+    assert read_manifest(Path(chain.recipe(name).init)).system == "evp-depth"
+    before, after = weights(Path(chain.recipe(name).init).parent), weights(chain.runs / name)
+    shared = [file for file in after if file.startswith(("vae/", "unet/", "text_encoder/"))]
+    assert {file.split("/")[0] for file in shared} == {"vae", "unet", "text_encoder"}
+    assert all(before[file] == after[file] for file in shared)
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [
         ("config.tokens=13", "config.tokens: is 13, and 12 in"),
         ("frozen=[unett]", "frozen unett: is no part of evp-depth; did you mean unet?"),
-        ("system=vpd-depth bins=null", "holds evp-depth; start vpd-depth from its own"),
     ],
 )
 def test_what_does_not_fit_the_weights_to_go_on_from(chain, tmp_path, override, line):

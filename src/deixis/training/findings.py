@@ -1,7 +1,7 @@
 """What language does for affine-invariant depth: the findings of Iris, measured at mini scale.
 
     python -m deixis.training.findings OUT --recipe recipes/mini/7_marigold.yaml --recipe recipes/mini/7_lotus_d.yaml
-        init=DIR data.root=DIR data.world=DIR optimisation.steps=400 data.size=[64,88]
+        init=DIR data.root=DIR data.world=DIR optimisation.steps=240 data.size=[64,88]
 
 Each system is trained with captions and without any, from the same backbone by the same schedule, with three seeds.
 On held-out frames of what was learned from: (a) error with text against without, overall, on small things and on

@@ -163,8 +163,8 @@ class Recipe:
         crop: autoencoder and depth: side of the square windows that are learned from [px]; null takes all.
         depth_share: autoencoder: how often a crop is of a depth map.
         kl: autoencoder: weight of the divergence.
-        init: what the network starts from: a diffusers folder whose parts it takes, or the weight folder of a system
-            that goes on learning.
+        init: what the network starts from: a diffusers folder whose parts it takes, the weight folder of a system that
+            goes on learning, or of another system (EVP, VPD) whose image encoder, U-Net and text tower it takes.
         frozen: EVP and VPD: parts that stay as they are, for example ``unet``.
         semantic: weight of the label maps' loss of referring (:mod:`deixis.training.semantics`).
         dice: weight of the Dice loss of referring.

@@ -6,7 +6,7 @@ import copy
 import os
 import pydoc_data.topics
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -304,7 +304,7 @@ def network_parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, 
     return parts
 
 
-def _wanted(parts: dict[str, nn.Module], names: tuple[str, ...], recipe: Recipe) -> None:
+def _wanted(parts: Mapping[str, object], names: tuple[str, ...], recipe: Recipe) -> None:
     for name in names:
         if name not in parts:
             raise UsageError(recipe.system, f"has no {name} to start from", f"add backbone.{name} or {INIT_REMEDY}")
@@ -447,11 +447,14 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[nn.Module, Manifest
     """The network of a recipe before training, and its manifest.
 
     Raises:
-        UsageError: if the libraries cannot build such a backbone, or ``init`` holds another system's weights.
+        UsageError: if the libraries cannot build such a backbone, or the weights in ``init`` have other switches.
         ModelError: if the system cannot work with it.
     """
     if recipe.init is not None and (Path(recipe.init) / MANIFEST).is_file():
-        model, manifest = _continued(recipe, Path(recipe.init))
+        init = Path(recipe.init)
+        before = read_manifest(init)
+        go_on = _continued if before.system == recipe.system else _borrowed
+        model, manifest = go_on(recipe, init, before)
         if recipe.bins is not None:
             _bins(model).spread(*recipe.bins)
         return model, manifest
@@ -488,11 +491,29 @@ def _bins(model: Any) -> MetricBins:  # noqa: ANN401 - EVP depth
     return bins
 
 
-def _continued(recipe: Recipe, init: Path) -> tuple[nn.Module, Manifest]:
+def _borrowed(recipe: Recipe, init: Path, before: Manifest) -> tuple[nn.Module, Manifest]:
+    """Image encoder, U-Net and text tower of another system, under a head that has learned nothing."""
+    _wanted(before.architecture, ("text_encoder",), recipe)
+    config = dict(recipe.config)
+    if recipe.system.startswith("evp"):
+        config.setdefault("std", before.config.get("std", 1 / before.architecture["vae"]["scaling_factor"]))
+    seed = recipe.optimisation.seed
+    manifest = Manifest(
+        system=recipe.system,
+        config=config,
+        preprocessing=_preprocessing(recipe),
+        licence=licence_of(recipe),
+        architecture=before.architecture,
+        source=f"recipe for {recipe.system}, seed {seed}, on parts of: {before.source}",
+    )
+    torch.manual_seed(seed)
+    fresh = split(network(manifest, StableDiffusion.from_config(before.architecture)).state_dict())
+    parts = {part: read_part(init, part, before.shared) for part in FILES} | {"head": fresh["head"]}
+    return copy.deepcopy(fill_parts(manifest, parts, init)), manifest
+
+
+def _continued(recipe: Recipe, init: Path, before: Manifest) -> tuple[nn.Module, Manifest]:
     """The weights of the same system, to go on from; depth may be given another range."""
-    before = read_manifest(init)
-    if before.system != recipe.system:
-        raise UsageError(f"init {init}", f"holds {before.system}", f"start {recipe.system} from its own, or a backbone")
     for key, value in recipe.config.items():
         if key != "max_depth" and before.config.get(key) != value:
             raise UsageError(f"config.{key}", f"is {value}, and {before.config.get(key)} in {init}", "leave it out")
