@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from deixis.data import hypersim, vkitti2
+from deixis.data.captions import read_captions
 from deixis.data.diode import DIODE
 from deixis.data.eth3d import ETH3D
 from deixis.data.hypersim import CAMERA, Hypersim, distance_of, planar, tone_map
@@ -24,7 +26,7 @@ from deixis.data.splits import split_lists
 from deixis.data.vkitti2 import VirtualKITTI2
 from deixis.data.world import WorldFrame, read_shards
 from deixis.errors import InputError, UsageError
-from deixis.world.export import LAYOUTS, LIST, write_layout
+from deixis.world.export import CAPTIONS, LAYOUTS, LIST, write_layout
 from deixis.world.export_common import Fitted, fitted
 
 h5py = pytest.importorskip("h5py")
@@ -70,6 +72,16 @@ def shown(name: str, frame: WorldFrame) -> Fitted:
 
 
 # ------------------------------------------------------------------------------------------- what is read
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_an_export_has_the_captions_of_its_samples(originals, world, name):
+    kept = read_captions(originals[name] / CAPTIONS)
+    told = [frame.captions[2][0] for frame in exported(name, world)]
+    found = read(name, originals[name], list_file=originals[name] / LIST)
+    for index, (sample, text) in enumerate(zip(found.names, told, strict=True)):
+        own = kept.by_hash.get(hashlib.sha256(found.encoded(index) or b"").hexdigest()) or kept.by_path[sample]
+        assert (own.text, own.provenance) == (text, "oracle")
 
 
 @pytest.mark.parametrize("name", SETS)

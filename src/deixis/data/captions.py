@@ -157,6 +157,24 @@ def _open(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
     return file
 
 
+def write_captions(out: Path, rows: Sequence[Caption], about: str = "") -> None:
+    """Write a file of captions.
+
+    Args:
+        out: the Parquet file.
+        rows: the captions.
+        about: the settings they were made with, as JSON; empty for those that nothing can be added to.
+
+    Raises:
+        DeixisError: if the disk does not take it.
+        UsageError: if pyarrow is not installed.
+    """
+    pa = parquet("pyarrow")
+    types = {f.name: pa.int64() if f.name == "seed" else pa.string() for f in fields(Caption)}
+    schema = pa.schema(list(types.items()), {_ABOUT: about.encode()})
+    write_parquet(out, pa.Table.from_pylist([asdict(row) for row in rows], schema))
+
+
 class Journal:
     """The captions made so far for one file; closed by :meth:`close`, or by the end of the process.
 
@@ -246,11 +264,7 @@ class Journal:
         Raises:
             DeixisError: if the disk does not take it.
         """
-        pa = parquet("pyarrow")
-        types = {f.name: pa.int64() if f.name == "seed" else pa.string() for f in fields(Caption)}
-        schema = pa.schema(list(types.items()), {_ABOUT: self._about.encode()})
-        rows = [asdict(self.rows[image]) for image in sorted(self.rows)]
-        write_parquet(self._out, pa.Table.from_pylist(rows, schema))
+        write_captions(self._out, [self.rows[image] for image in sorted(self.rows)], self._about)
         self.path.unlink()
 
     def close(self) -> None:

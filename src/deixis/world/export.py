@@ -2,7 +2,8 @@
 
 Each layout is a function of its own module, registered here. It writes the frames under a folder with exactly the
 published names and encodings, each file whole or not at all, and returns how many samples there are. Where the
-layout's samples are named by a list, it writes ``list.txt`` beside them.
+layout's samples are named by a list, it writes ``list.txt`` beside them, and their captions come into
+``captions.parquet``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from deixis.data.captions import WORLD, Caption, file_sha256, write_captions
 from deixis.data.world import Kind, WorldFrame, read_shards
+from deixis.data.world_dataset import CAPTION_LEVEL
 from deixis.errors import UsageError
 from deixis.io import check_out, printable
 
 Writer: TypeAlias = Callable[[Iterable[WorldFrame], Path], int]
 LIST = "list.txt"
 """The samples of an export, as ``deixis data check --list`` takes it."""
+CAPTIONS = "captions.parquet"
+"""Their captions, as recipes take them."""
 
 
 # A layout's module is imported when it is written: names are listed without h5py and the like.
@@ -154,4 +159,15 @@ def write_layout(shards: str | Path, out: Path, layout: str, frames: int | None 
         # Frames of two exports would be read as one set.
         raise UsageError(printable(out), "holds files already", "export into an empty folder")
     chosen = LAYOUTS[layout]
-    return chosen.writer()(read_shards(shards, kind=chosen.kind, limit=frames), out)
+    count = chosen.writer()(read_shards(shards, kind=chosen.kind, limit=frames), out)
+    if (out / LIST).is_file():
+        pictures = [line.split()[0].lstrip("/") for line in (out / LIST).read_text(encoding="utf-8").splitlines()]
+        told = (frame.captions[CAPTION_LEVEL][0] for frame in read_shards(shards, kind=chosen.kind, limit=frames))
+        write_captions(out / CAPTIONS, [_caption(out, *one) for one in zip(pictures, told, strict=True)])
+    return count
+
+
+def _caption(out: Path, picture: str, words: str) -> Caption:
+    """A picture that is no file of its own, as Hypersim's, is found by its name."""
+    file = out / picture
+    return Caption(picture, file_sha256(file) if file.is_file() else "", words, WORLD, "", "", None)
