@@ -311,6 +311,19 @@ def test_an_outlier_is_pulled_in_and_nothing_collapses() -> None:
     assert float(ours[1].mean()) <= 1.05 * float(official[1].mean())
 
 
+@pytest.mark.parametrize("shift_invariant", [True, False])
+@pytest.mark.parametrize("reduction", ["median", "mean"])
+def test_the_official_ensemble_is_diffusers_own(shift_invariant: bool, reduction: Any) -> None:
+    """To the last digits of its cost, by which its optimiser finds its way."""
+    maps = scenes(1, 3) + 0.02 * torch.rand(3, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    ours = ensemble_depth(maps, shift_invariant=shift_invariant, reduction=reduction, compat="official")
+    theirs = MarigoldDepthPipeline.ensemble_depth(
+        maps, True, shift_invariant, output_uncertainty=True, reduction=reduction, max_iter=50, tol=1e-6
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
 def test_what_cannot_be_merged() -> None:
     with pytest.raises(UsageError, match=r"pass \[N, 1, H, W\]"):
         ensemble_depth(torch.zeros(3, 4, 5))
