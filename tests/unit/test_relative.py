@@ -145,6 +145,8 @@ def test_lists_and_their_texts(pipeline: Make) -> None:
         ("e2e-ft", {"steps": 2}, "gives its depth in one step"),
         ("lotus-d", {"ensemble": 2}, "draws no noise"),
         ("marigold-v1-1", {"steps": 0}, "is no number of steps"),
+        ("marigold-v1-1", {"steps": 1001}, "are more than .* has"),
+        ("marigold-lcm", {"steps": 51}, "are more than .* has"),
         ("marigold-v1-1", {"ensemble": 0}, "is no number of maps"),
         ("marigold-v1-1", {"resolution": 4}, "is too small"),
     ],
@@ -190,6 +192,13 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
         ("marigold-v1-1", edit("unet/config.json", class_embed_type="timestep"), "as no system here"),
         ("marigold-v1-1", edit("unet/config.json", cross_attention_dim=24), r"unet"),
         ("marigold-v1-1", edit("scheduler/scheduler_config.json", _class_name="PNDMScheduler"), "names the scheduler"),
+        (
+            "marigold-v1-1",
+            edit("scheduler/scheduler_config.json", timestep_spacing="odd"),
+            "describes no DDIMScheduler",
+        ),
+        ("marigold-v1-1", edit("scheduler/scheduler_config.json", prediction_type="odd"), "says prediction_type 'odd'"),
+        ("marigold-v1-1", edit("model_index.json", default_denoising_steps=1001), "says default_denoising_steps 1001"),
         ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("[]"), "is not a mapping"),
@@ -206,6 +215,12 @@ def test_wrong_folders_are_one_line(
     with pytest.raises(ModelError, match=said) as caught:
         read_pipeline(spoilt(pipeline(kind), tmp_path / "model", change))
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipeline_without_its_index_is_told_so(pipeline: Make, tmp_path: Path) -> None:
+    folder = spoilt(pipeline("e2e-ft"), tmp_path / "model", lambda folder: (folder / "model_index.json").unlink())
+    with pytest.raises(ModelError, match=r"has no model_index\.json"):
+        deixis.load(folder)
 
 
 def test_a_folder_that_states_what_it_predicts(pipeline: Make, tmp_path: Path) -> None:
