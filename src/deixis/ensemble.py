@@ -74,8 +74,9 @@ def ensemble_depth(
             def official(x: Vector) -> float:
                 aligned = _aligned(small, torch.from_numpy(x).to(small), shift_invariant=shift_invariant)
                 merged = _reduced(aligned, reduction)[0]
-                ends = merged.min().abs() + (1 - merged.max()).abs()
-                return float(_disagreement(aligned) + REGULARISER * ends)
+                # Added up in double, as there: the optimiser lives on the last digits.
+                cost = sum(pair.item() for pair in _disagreements(aligned))
+                return cost + (merged.min().abs().item() + (1 - merged.max()).abs().item()) * REGULARISER
 
             found = minimise(official, parameters, method="BFGS", tol=tolerance, options=options)
         else:
@@ -88,7 +89,7 @@ def ensemble_depth(
                     aligned = _aligned(plain, given, shift_invariant=shift_invariant)
                     merged = _reduced(aligned, reduction)[0]
                     span = merged.max() - merged.min() if shift_invariant else merged.max()
-                    cost = _disagreement(aligned) / span
+                    cost = torch.stack(_disagreements(aligned)).sum() / span
                     (gradient,) = torch.autograd.grad(cost, given)
                 # Two equal maps: the root has no derivative at 0, and nothing to correct.
                 return cost.item(), gradient.nan_to_num(0.0).numpy(force=True)
@@ -126,10 +127,9 @@ def _reduced(maps: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
     return middle, (maps - middle).abs().median(dim=0, keepdim=True).values
 
 
-def _disagreement(maps: Tensor) -> Tensor:
-    """Sum over pairs of maps of their root mean square difference."""
-    pairs = [(one - other).square().mean().sqrt() for one, other in combinations(maps, 2)]
-    return torch.stack(pairs).sum()
+def _disagreements(maps: Tensor) -> list[Tensor]:
+    """Root mean square difference of each pair of maps."""
+    return [(one - other).square().mean().sqrt() for one, other in combinations(maps, 2)]
 
 
 def _shrunk(maps: Tensor) -> Tensor:
@@ -137,4 +137,4 @@ def _shrunk(maps: Tensor) -> Tensor:
     share = MAX_SIDE / max(height, width)
     if share >= 1:
         return maps
-    return F.interpolate(maps, size=(int(height * share), int(width * share)), mode="nearest")
+    return F.interpolate(maps, size=(int(height * share), int(width * share)), mode="nearest-exact")

@@ -165,6 +165,11 @@ class RelativePredictor:
             raise UsageError(f"steps {steps}", "is no number of steps", "choose 1 or more")
         if steps not in (None, 1) and not isinstance(self.model, Marigold):
             raise UsageError(f"steps {steps}", f"{self.name} gives its depth in one step", "leave steps out")
+        if steps is not None and isinstance(self.model, Marigold):
+            try:
+                self.model.scheduler.set_timesteps(steps)
+            except ValueError as error:  # LCM has fewer than its schedule
+                raise UsageError(f"steps {steps}", f"are more than {self.name} has", "choose fewer") from error
         if ensemble < 1:
             raise UsageError(f"ensemble {ensemble}", "is no number of maps", "choose 1 or more")
         if ensemble > 1 and not self.draws_noise:

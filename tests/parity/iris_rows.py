@@ -61,7 +61,8 @@ def compare(
     """How far ours is from theirs.
 
     Arrays with spread: ``||a - b|| / ||b - mean(b)||`` against ``rtol`` (or ``atol``), so that a constant offset
-    does not hide behind a large mean. Numbers, and arrays of one value: the largest ``|a - b| / |b|`` against
+    does not hide behind a large mean; and the same of the largest entries instead of the norms, so that one wrong
+    entry does not hide among many. Numbers, and arrays of one value: the largest ``|a - b| / |b|`` against
     ``rtol``; with both tolerances ``|a - b| / (|b| + atol / rtol)``; with ``atol`` alone ``|a - b|`` against it.
     NaN and infinities must be in the same places. Anything else (text, truth values) must be equal.
     """
@@ -78,7 +79,9 @@ def compare(
     off = np.where(same, 0.0, np.abs(np.subtract(a, b, out=np.full(a.shape, math.nan), where=~same)))
     known = b[np.isfinite(b)]
     if known.size > 1 and known.min() < known.max():
-        return Row(case, name, float(np.linalg.norm(off) / np.linalg.norm(known - known.mean())), limit)
+        centred = known - known.mean()
+        whole, worst = np.linalg.norm(off) / np.linalg.norm(centred), off.max() / np.abs(centred).max()
+        return Row(case, name, float(np.maximum(whole, worst)), limit)
     if rtol is not None:
         size = np.where(np.isfinite(b), np.abs(b), 0.0) + (atol or 0.0) / rtol
         off = off / np.where(size > 0, size, 1.0)
@@ -154,10 +157,10 @@ class Case:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Case:
-        """Read the json and, where there is one, the npz."""
+        """Read the json and, where it names arrays, the npz."""
         facts = json.loads((folder / f"{name}.json").read_text())
         arrays: dict[str, Array] = {}
-        if (folder / f"{name}.npz").exists():
+        if facts.get("arrays") or (folder / f"{name}.npz").exists():
             with np.load(folder / f"{name}.npz") as stored:
                 arrays = dict(stored)
         return cls(folder, name, facts, arrays)
@@ -230,12 +233,10 @@ class Case:
             self.rows.append(compare(self.name, name, one, other, **(tolerance or self.tolerance)))
 
     def check_array(self, name: str, ours: Any, **tolerance: float) -> None:
-        """Compare with an array of the npz."""
-        if name not in self.arrays:
-            self.rows.append(failure(self.name, name, "not in the npz"))
-            return
-        self._seen_arrays.add(name)
-        self.rows.append(compare(self.name, name, ours, self.arrays[name], **(tolerance or self.tolerance)))
+        """Compare with an array of the npz, if it was recorded; :meth:`finish` finds those that are missing."""
+        if name in self.arrays:
+            self._seen_arrays.add(name)
+            self.rows.append(compare(self.name, name, ours, self.arrays[name], **(tolerance or self.tolerance)))
 
     def fail(self, name: str, why: str) -> None:
         """Note what cannot be compared."""
@@ -249,6 +250,8 @@ class Case:
         for path in _leaves({key: value for key, value in self.facts.items() if key not in DESCRIPTION}):
             if not any(path[:length] in self._seen_facts for length in range(1, len(path) + 1)):
                 self.fail(".".join(map(str, path)), "compared with nothing")
+        if not self.rows:
+            self.fail("the case", "nothing to compare")
         return self.rows
 
 

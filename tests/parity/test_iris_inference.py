@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.parity.iris import check, main
 from tests.parity.iris_inference import CHECKS
 
 FIXTURES = Path(__file__).parent / "fixtures" / "iris"
@@ -16,3 +21,71 @@ def test_every_recorded_number_agrees(name: str) -> None:
     rows = CHECKS[name](FIXTURES)
     assert len(rows) > 10
     assert [row for row in rows if not row.passes] == []
+
+
+# The command: other folders, and what is wrong with them.
+
+
+def copied(folder: Path, *names: str) -> Path:
+    """A folder with these files of the recordings."""
+    for name in names:
+        shutil.copy(FIXTURES / name, folder)
+    return folder
+
+
+def test_a_case_that_cannot_be_run_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied(tmp_path, "dataset_masks.json", "marigold_ensemble.json", "lotus_d_infer.json", "dataset_facts.json")
+    copied(tmp_path, "lotus_d_infer.npz", "tiny_unet4_task.manifest.json")
+    shutil.copy(FIXTURES / "lotus_d_infer.json", tmp_path / "lotus_x_infer.json")
+    (tmp_path / "evaluation_metrics.json").write_text("{")
+    assert main([str(tmp_path)]) == 1
+    *rows, last = capsys.readouterr().out.splitlines()
+    failed = [row for row in rows if row.endswith("FAIL")]
+    assert last == f"{len(rows) - 4} of {len(rows)} pass"
+    assert len(rows) > 200
+    for row, said in zip(
+        failed,
+        (
+            "evaluation_metrics .*cannot be run: Expecting property name",
+            "lotus_d_infer .*cannot be run: .*tiny_vae.manifest.json",
+            "lotus_x_infer .*not known; known are ",
+            "marigold_ensemble .*cannot be run: .*marigold_ensemble.npz",
+        ),
+        strict=True,
+    ):
+        assert re.match(said, row)
+
+
+@pytest.mark.parametrize("place", ["", "nowhere"])
+def test_a_folder_without_a_case(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied(tmp_path, "dataset_facts.json", "tiny_vae.manifest.json")
+    assert main([str(tmp_path / place)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search("is not a folder|has no case", line)
+
+
+def test_other_weights_shapes_and_texts_are_read_from_the_recording(tmp_path: Path) -> None:
+    """Nothing of the recordings here is presumed: what fails are the old numbers, and each array does."""
+    copied(tmp_path, *(f"tiny_{part}.manifest.json" for part in ("unet8", "vae", "text_encoder")))
+    text = (FIXTURES / "e2e_ft_infer.json").read_text()
+    for old, new in {
+        "(1,3,64,96)": "(1,3,40,48)",
+        "(1,4,8,12)": "(1,4,5,6)",
+        "(51,75,3)": "(33,20,3)",
+        "text embedding 'text'": "text embedding 'long'",
+    }.items():
+        text = text.replace(old, new)
+    facts = json.loads(text)
+    facts["seed"] = 3
+    facts["inputs"]["token_ids"] = {"empty": [98, 99], "long": [98, *range(40), 99]}
+    wanted = {"text_embed_long": (1, 42, 32), "long_zeros_x0": (1, 4, 5, 6), "call_res0_match1": (33, 20)}
+    facts["arrays"] = {name: ["float32", shape] for name, shape in wanted.items()}
+    facts["sizes"] = {"call_res0_match1": [33, 20]}
+    (tmp_path / "e2e_ft_infer.json").write_text(json.dumps(facts))
+    np.savez(tmp_path / "e2e_ft_infer.npz", **{name: np.zeros(shape, np.float32) for name, shape in wanted.items()})
+    rows = check(tmp_path, "e2e_ft_infer")
+    assert {row.name: row.passes for row in rows} == {
+        **dict.fromkeys(wanted, False),  # of the right shapes: their names say nothing else
+        "step.timestep": True,
+        **{f"sizes.call_res0_match1[{i}]": True for i in (0, 1)},
+    }

@@ -134,6 +134,14 @@ def test_offsets_do_not_hide_behind_a_large_mean() -> None:
     assert compare("c", "n", theirs + 0.01, theirs, rtol=0.1).passes
 
 
+def test_one_wrong_entry_does_not_hide_among_many() -> None:
+    theirs = np.linspace(0, 1, 100_000)
+    ours = theirs.copy()
+    ours[5] += 1e-3
+    assert not compare("case", "x", ours, theirs, atol=1e-4).passes
+    assert compare("case", "x", ours, theirs, atol=5e-3).passes
+
+
 def test_numbers_are_compared_relatively_or_absolutely() -> None:
     assert compare("c", "n", 1.00005, 1.0).passes
     assert not compare("c", "n", 1.0002, 1.0).passes

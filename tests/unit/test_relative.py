@@ -145,6 +145,8 @@ def test_lists_and_their_texts(pipeline: Make) -> None:
         ("e2e-ft", {"steps": 2}, "gives its depth in one step"),
         ("lotus-d", {"ensemble": 2}, "draws no noise"),
         ("marigold-v1-1", {"steps": 0}, "is no number of steps"),
+        ("marigold-v1-1", {"steps": 1001}, "are more than .* has"),
+        ("marigold-lcm", {"steps": 51}, "are more than .* has"),
         ("marigold-v1-1", {"ensemble": 0}, "is no number of maps"),
         ("marigold-v1-1", {"resolution": 4}, "is too small"),
     ],
@@ -190,6 +192,13 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
         ("marigold-v1-1", edit("unet/config.json", class_embed_type="timestep"), "as no system here"),
         ("marigold-v1-1", edit("unet/config.json", cross_attention_dim=24), r"unet"),
         ("marigold-v1-1", edit("scheduler/scheduler_config.json", _class_name="PNDMScheduler"), "names the scheduler"),
+        (
+            "marigold-v1-1",
+            edit("scheduler/scheduler_config.json", timestep_spacing="odd"),
+            "describes no DDIMScheduler",
+        ),
+        ("marigold-v1-1", edit("scheduler/scheduler_config.json", prediction_type="odd"), "says prediction_type 'odd'"),
+        ("marigold-v1-1", edit("model_index.json", default_denoising_steps=1001), "says default_denoising_steps 1001"),
         ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("[]"), "is not a mapping"),
@@ -206,6 +215,12 @@ def test_wrong_folders_are_one_line(
     with pytest.raises(ModelError, match=said) as caught:
         read_pipeline(spoilt(pipeline(kind), tmp_path / "model", change))
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipeline_without_its_index_is_told_so(pipeline: Make, tmp_path: Path) -> None:
+    folder = spoilt(pipeline("e2e-ft"), tmp_path / "model", lambda folder: (folder / "model_index.json").unlink())
+    with pytest.raises(ModelError, match=r"has no model_index\.json"):
+        deixis.load(folder)
 
 
 def test_a_folder_that_states_what_it_predicts(pipeline: Make, tmp_path: Path) -> None:
@@ -309,6 +324,19 @@ def test_an_outlier_is_pulled_in_and_nothing_collapses() -> None:
         assert float(merged.min()) == 0
         assert float(merged.max()) == pytest.approx(1)
     assert float(ours[1].mean()) <= 1.05 * float(official[1].mean())
+
+
+@pytest.mark.parametrize("shift_invariant", [True, False])
+@pytest.mark.parametrize("reduction", ["median", "mean"])
+def test_the_official_ensemble_is_diffusers_own(shift_invariant: bool, reduction: Any) -> None:
+    """To the last digits of its cost, by which its optimiser finds its way."""
+    maps = scenes(1, 3) + 0.02 * torch.rand(3, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    ours = ensemble_depth(maps, shift_invariant=shift_invariant, reduction=reduction, compat="official")
+    theirs = MarigoldDepthPipeline.ensemble_depth(
+        maps, True, shift_invariant, output_uncertainty=True, reduction=reduction, max_iter=50, tol=1e-6
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_what_cannot_be_merged() -> None:

@@ -38,7 +38,7 @@ from deixis.backbones.stable_diffusion import (
     restore_position_ids,
 )
 from deixis.backbones.weights import fill, read_safetensors
-from deixis.checkpoints.layout import AGAIN, CARD, GALLERY, SAMPLES
+from deixis.checkpoints.layout import AGAIN, CARD, GALLERY, INDEX, SAMPLES
 from deixis.checkpoints.layout import MANIFEST as MANIFEST  # where others look for it
 from deixis.errors import CheckpointError, ModelError, UsageError
 from deixis.io import write_json
@@ -329,6 +329,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
+        if (folder / "scheduler").is_dir():  # a diffusers pipeline, which names itself in another file
+            raise ModelError(folder, f"has no {INDEX}", AGAIN)
         raise ModelError(folder, f"has no {MANIFEST}", "pass a folder written by 'deixis convert' or 'deixis train'")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -59,6 +59,9 @@ LIBRARIES = {
     "tokenizer": ("transformers", "CLIPTokenizer"),
 }
 
+# What a scheduler takes the network's output for.
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -141,6 +144,12 @@ def read_pipeline(folder: Path) -> Pipeline:
             scale_invariant=bool(index.get("scale_invariant", True)),
             shift_invariant=bool(index.get("shift_invariant", True)),
         )
+        try:
+            scheduler.set_timesteps(config.steps)
+        except ValueError as error:
+            raise ModelError(
+                folder / INDEX, f"says default_denoising_steps {config.steps}", "its schedule has fewer; correct it"
+            ) from error
         model = Marigold(config, vae, unet, tower, scheduler)
     elif system == "e2e-ft":
         assert isinstance(scheduler, DDIMScheduler)
@@ -181,9 +190,13 @@ def _read_scheduler(path: Path) -> DDIMScheduler | LCMScheduler:
         raise ModelError(path, f"names the scheduler {named or 'nothing'}", f"use one of {', '.join(classes)}")
     try:
         scheduler: DDIMScheduler | LCMScheduler = classes[named].from_config(config)
+        scheduler.set_timesteps(1)  # what it finds wrong first when it is used
     except Exception as error:  # whatever a damaged configuration makes the library raise
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(path, f"describes no {named} ({why})", AGAIN) from error
+    if scheduler.config.prediction_type not in PREDICTIONS:
+        said = f"says prediction_type {scheduler.config.prediction_type!r}"
+        raise ModelError(path, said, f"use one of {', '.join(PREDICTIONS)}")
     return scheduler
 
 
