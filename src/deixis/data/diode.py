@@ -30,6 +30,7 @@ class DIODE(ListedFrames):
     name = "diode"
     splits = ("val", *PLACES)
     lists: ClassVar = dict.fromkeys(splits, ("diode.val",))
+    counts: ClassVar = {"val": 771, "indoors": 325, "outdoor": 446}
     fields = 3
     expected = f"{{{','.join(PLACES)}}}/{PICTURES}"
     remedy = "unpack val.tar.gz of diode-dataset.org and pass its folder 'val', or a plain tar of that"
@@ -76,7 +77,7 @@ class DIODE(ListedFrames):
 
     def _map(self, path: str) -> npt.NDArray[Any]:
         """Numbers [H, W], stored with or without a last axis."""
-        values = self.files.decode(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
+        values = self.files.numbers(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
         return values[..., 0] if values.ndim == 3 else values
 
 

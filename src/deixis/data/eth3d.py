@@ -31,6 +31,7 @@ class ETH3D(ListedFrames):
     name = "eth3d"
     splits = ("full",)
     lists: ClassVar = {"full": ("eth3d.full",)}
+    counts: ClassVar = {"full": 454}
     expected = PICTURES
     remedy = "pass the root of eth3d.tar as the public evaluation of Marigold lays it out, or that tar"
 

@@ -23,6 +23,7 @@ class ScanNet(ListedFrames):
     name = "scannet"
     splits = ("val",)
     lists: ClassVar = {"val": ("scannet.val",)}
+    counts: ClassVar = {"val": 800}
     expected = PICTURES
     remedy = "pass the root of scannet_val_sampled_800_1.tar of Marigold's public evaluation, or that tar"
 
