@@ -146,9 +146,9 @@ def evaluate(
             if one["value"] is not None:
                 put("\t".join([name, *(f"{one[key]:.6g}" for key in ("value", "low", "high")), one["unit"]]))
     counts = f"{result['scored']} scored, {result['skipped']} without anything to score, {result['failed']} failed"
-    say(f"{counts}; results in {printable(folder)}")
     if result["own_list"] is not None:
         say(own_list_note(result["own_list"]))
+    say(f"{counts}; results in {printable(folder)}")
     return exit_code(result["scored"], result["failed"])
 
 
