@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -122,6 +122,22 @@ class ListedFrames(Dataset):
             raise InputError(self.files.label(path), sizes, COPY_AGAIN)
 
 
-def by_picture(frames: Iterable[Paths]) -> list[tuple[str, Paths]]:
-    """Frames under the path of their picture."""
-    return [(paths[0], paths) for paths in frames]
+class PlainFrames(ListedFrames):
+    """A set of one layout and one split, whose list names files as they lie; ``expected`` is where photos are."""
+
+    @staticmethod
+    @abstractmethod
+    def depth_path(picture: str) -> str:
+        """Where the depth of a photo lies."""
+
+    def pictures(self) -> list[str]:
+        """Every photo."""
+        return self.files.glob(self.expected)
+
+    def found(self, pictures: Sequence[str]) -> list[tuple[str, Paths]]:
+        """All of them."""
+        return [(picture, (picture, self.depth_path(picture))) for picture in pictures]
+
+    def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
+        """The lines as they are."""
+        return [(line[0], line) for line in lines]

@@ -127,7 +127,8 @@ def read_split_list(name: str, file: str | Path | None = None) -> Listing:
     known = split_list(name)
     path = known.local if file is None else Path(file)
     if file is None and not path.is_file():
-        raise InputError(f"list '{name}'", f"is not in {printable(path.parent)}", known.remedy)
+        remedy = f"{known.remedy}, or name the samples you have with --list"
+        raise InputError(f"list '{name}'", f"is not in {printable(path.parent)}", remedy)
     content = _read(path)
     _verify(known, content, printable(path), known.remedy)
     return _listing(path, content, known)

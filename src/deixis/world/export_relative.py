@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from deixis.data import diode, eth3d, hypersim, scannet, vkitti2
+from deixis.data import diode, hypersim, vkitti2
+from deixis.data.eth3d import ETH3D
 from deixis.data.hdf5 import hdf5
+from deixis.data.scannet import PER_METRE, ScanNet
 from deixis.data.world import WorldFrame
 from deixis.io import write_image, write_npy, write_png16, write_text
 from deixis.types import RGB
@@ -38,7 +40,7 @@ def export_eth3d(frames: Iterable[WorldFrame], out: Path) -> int:
     lines = []
     for frame in frames:
         picture = f"rgb/{place_name(frame)}/images/dslr_images/DSC_{frame.seed:04d}.JPG"
-        depth = eth3d.depth_path(picture)
+        depth = ETH3D.depth_path(picture)
         _write_picture(out / picture, frame.rgb)
         write_whole(out / depth, np.where(frame.depth > 0, frame.depth, np.inf).astype("<f4").tobytes())
         lines.append(f"{picture} {depth}")
@@ -51,9 +53,9 @@ def export_scannet(frames: Iterable[WorldFrame], out: Path) -> int:
     for frame in frames:
         shown = fitted(frame, 640, 480)
         picture = f"scene{frame.seed:04d}_00/color/000000.jpg"
-        depth = scannet.depth_path(picture)
+        depth = ScanNet.depth_path(picture)
         _write_picture(out / picture, shown.rgb)
-        write_depth16(out / depth, shown.depth, scannet.PER_METRE)
+        write_depth16(out / depth, shown.depth, PER_METRE)
         lines.append(f"{picture} {depth}")
     return _write_list(out, lines)
 
