@@ -458,10 +458,10 @@ def test_a_published_list_that_is_here_is_taken(name, originals, tmp_path, monke
         read(name, originals[name])
 
 
-@pytest.mark.parametrize("name", ["hypersim", "vkitti2"])
+@pytest.mark.parametrize("name", ["hypersim", "vkitti2", "diode"])
 def test_lines_of_other_datasets_are_told_with_their_list(name, originals, tmp_path):
     path = tmp_path / "mine.txt"
-    path.write_text("rgb/a.png depth/a.png\n")
+    path.write_text("rgb/a.png depth/a.png mask/a.png\n")
     with pytest.raises(InputError, match=r"mine\.txt: names 'rgb/a\.png', which is no picture of .*; correct the list"):
         read(name, originals[name], list_file=path)
 

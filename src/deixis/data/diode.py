@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from deixis.data.dataset import Sample
 from deixis.data.listed import ListedFrames, Paths
+from deixis.errors import InputError
+from deixis.io import printable
 
 PICTURES = "scene_*/scan_*/*.png"
 PLACES = ("indoors", "outdoor")
@@ -49,7 +51,10 @@ class DIODE(ListedFrames):
         return self.listed([(name, *map_paths(name)) for name in names])
 
     def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
-        """The lines of the split's places."""
+        """The lines of the split's places. Raises InputError for one of no place."""
+        for line in lines:
+            if line[0].split("/")[0] not in PLACES:
+                raise InputError(printable(line[0]), "is no picture of DIODE", f"correct the list: {self.expected}")
         places = PLACES if self.split == "val" else (self.split,)
         return [
             (line[0], tuple(f"{self._prefix}{path}" for path in line))
