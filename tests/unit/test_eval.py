@@ -32,6 +32,7 @@ from deixis.protocols.depth import DEPTH_METRICS, DepthMetrics, DepthProtocol
 from deixis.protocols.ranges import by_range, range_means
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.types import Text
+from deixis.world.export import write_layout
 from tests.pipelines import write_pipeline
 from tests.recipes import tiny_nyuv2
 from tests.unit.test_cli import Outcome, Run, Toy, names, run, wrong
@@ -339,6 +340,15 @@ def test_what_cannot_be_read_is_named_counted_and_tried_again(run: Run, toy: Toy
     outcome = run(*command[:-1], "none")
     assert outcome.code == 2
     assert "has no sample that can be scored (2 failed)" in outcome.lines[-1]
+
+
+def test_results_on_other_samples_than_the_published_ones_say_so(
+    run: Run, toy: Toy, world: Path, tmp_path: Path
+) -> None:
+    write_layout(world, tmp_path / "coco", "refcoco", 4)
+    outcome = run("eval", toy("evp-refer"), "refcoco", "--root", tmp_path / "coco", "--limit", "1", "--out", "out")
+    assert outcome.code == 0
+    assert "note: samples are those of refcoco/refs(unc).p, which is not the published list" in outcome.lines
 
 
 # --------------------------------------------------------------------------------- text, report, compare

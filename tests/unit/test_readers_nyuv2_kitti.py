@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,8 +13,7 @@ import pytest
 from PIL import Image
 
 from deixis.cli import main
-from deixis.data import nyuv2_sets
-from deixis.data.dataset import CountError
+from deixis.data import kitti, nyuv2_sets
 from deixis.data.readers import READERS, open_dataset
 from deixis.data.world import read_shards
 from deixis.errors import InputError, UsageError
@@ -23,7 +23,7 @@ from deixis.types import Text
 from deixis.world.export import LAYOUTS, write_layout
 from deixis.world.export_common import fitted
 
-pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py")
 
 FRAMES = 3
 SPLITS = {
@@ -205,30 +205,51 @@ def test_a_tar_gives_what_the_folder_gives(exports, tmp_path, layout):
 # --------------------------------------------------------------------------------------------- lists and counts
 
 
-def test_without_a_list_the_copy_must_have_the_published_count(exports, tmp_path, monkeypatch):
-    where = {
-        "nyuv2": r"official_splits/test: holds 3 samples where 654 are",
-        "nyuv2-mat": r"splits\.mat: holds 3 samples where 654 are",
-        "kitti-selection": r"val_selection_cropped/image: holds 3 samples where 1000 are",
-    }
-    for layout, message in where.items():
-        name, split, _ = SPLITS[layout]
-        with pytest.raises(CountError, match=message):
-            open_dataset(name, exports / layout, split)
+WHOLE = {
+    "nyuv2": r"official_splits/test: holds 3 samples where 654 are published; copy the dataset again, or name",
+    "nyuv2-labelled": r"nyuv2-labelled/test: holds 3 samples where 654 are",
+    "nyuv2-mat": r"splits\.mat: holds 3 samples where 654 are",
+    "kitti-selection": r"val_selection_cropped/image: holds 3 samples where 1000 are",
+}
+
+
+@pytest.fixture
+def no_lists(tmp_path, monkeypatch):
+    """An empty folder of lists."""
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("layout", WHOLE)
+def test_without_a_list_a_copy_of_another_count_is_read_and_says_so(exports, no_lists, monkeypatch, layout):
+    name, split, _ = SPLITS[layout]
+    part = open_dataset(name, exports / layout, split)
+    assert re.search(WHOLE[layout], str(part.incomplete))
+    assert part.own_list == part.incomplete.subject
+    listed = opened(exports / layout, layout)
+    assert listed.incomplete is None
+    assert sorted(part.names) == sorted(listed.names)
+    found = part[part.names.index(listed.names[1])]
+    assert np.array_equal(found.depth, listed[1].depth)
     monkeypatch.setitem(nyuv2_sets.COUNTS, "test", FRAMES)
-    folder = open_dataset("nyuv2", exports / "nyuv2")
-    assert folder.own_list is None
-    assert sorted(folder.names) == sorted(opened(exports / "nyuv2", "nyuv2").names)
-    whole = open_dataset("nyuv2", exports / "nyuv2-mat")
-    assert whole.names == opened(exports / "nyuv2-mat", "nyuv2-mat").names
+    monkeypatch.setattr(kitti, "SELECTION_COUNT", FRAMES)
+    whole = open_dataset(name, exports / layout, split)
+    assert (whole.incomplete, whole.own_list, whole.names) == (None, None, part.names)
 
 
-@pytest.mark.parametrize("layout", ["nyuv2-labelled", "nyuv2-sync", "kitti"])
-def test_without_a_list_the_published_one_is_asked_for(exports, tmp_path, monkeypatch, layout):
-    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(tmp_path))
+@pytest.mark.parametrize("layout", ["nyuv2-sync", "kitti"])
+def test_without_a_list_the_published_one_is_asked_for(exports, no_lists, layout):
     name, split, _ = SPLITS[layout]
     with pytest.raises(InputError, match=r"is not in .*; run 'deixis data lists --fetch"):
         open_dataset(name, exports / layout, split)
+
+
+def test_a_published_list_that_is_here_names_the_labelled_frames(exports, no_lists):
+    (no_lists / "nyuv2.test.txt").write_text("test/a/rgb_0001.png test/a/depth_0001.png\n")
+    with pytest.raises(InputError, match=r"nyuv2\.test\.txt: is not the published list nyuv2\.test: 1 lines"):
+        open_dataset("nyuv2", exports / "nyuv2-labelled")
 
 
 def test_frames_without_annotated_depth_are_left_out(exports, tmp_path):
@@ -236,6 +257,30 @@ def test_frames_without_annotated_depth_are_left_out(exports, tmp_path):
     lines = (exports / "kitti" / "list.txt").read_text().splitlines()
     own.write_text("\n".join([lines[0], "2011_09_26/x/image_02/data/0000000001.png None 721.5", *lines[1:]]))
     assert len(open_dataset("kitti", exports / "kitti", "test", own)) == FRAMES
+
+
+def test_pictures_may_be_kept_as_jpeg(copied):
+    root = copied("kitti")
+    for picture in root.glob("2011_*/*/image_02/data/*.png"):
+        with Image.open(picture) as image:
+            image.save(picture.with_suffix(".jpg"))
+        picture.unlink()
+    lines = root / "list.txt"
+    lines.write_text(lines.read_text().replace("5.png 2011", "5.jpg 2011"))
+    dataset = opened(root, "kitti")
+    assert list(dataset.missing()) == []
+    assert (dataset[0].rgb.shape, dataset[0].camera.width) == ((375, 1242, 3), 1242)
+
+
+def test_frames_in_no_folder_have_no_scene_type(copied):
+    root = copied("nyuv2")
+    scene = next((root / "official_splits/test").iterdir())
+    name = next(scene.glob("rgb_*.jpg")).name
+    depth = name.replace("rgb", "sync_depth").replace("jpg", "png")
+    for one in (name, depth):
+        shutil.copy(scene / one, root / "official_splits/test" / one)
+    (root / "list.txt").write_text(f"{name} {depth}\n")
+    assert opened(root, "nyuv2")[0].texts is None
 
 
 def test_evps_form_of_kittis_list_names_the_same_files(exports, copied, tmp_path):
@@ -353,8 +398,15 @@ def test_damaged_and_missing_files_are_named(copied, layout):
     write_png16(depth, np.ones((4, 5), np.uint16), {})
     with pytest.raises(InputError, match=rf"{depth.name}: is \[4, 5\] and its picture \["):
         dataset[0]
-    Image.new("RGB", (5, 4)).save(depth)
-    with pytest.raises(InputError, match=rf"{depth.name}: is no grey picture of integers"):
+    for picture_of_depth in (
+        Image.new("RGB", (5, 4)),
+        Image.new("L", dataset.files.picture(frame.picture).shape[1::-1]),
+    ):
+        picture_of_depth.save(depth)
+        with pytest.raises(InputError, match=rf"{depth.name}: is no grey picture of 16-bit integers .*uint8"):
+            dataset[0]
+    depth.write_bytes(b"<html>404</html>")
+    with pytest.raises(InputError, match=rf"{depth.name}: is damaged \(no picture\)"):
         dataset[0]
     picture.unlink()
     with pytest.raises(InputError, match=rf"{picture.name}: is not there"):
@@ -372,6 +424,20 @@ def test_a_torn_mat_is_told(copied):
     mat.write_bytes((root / "splits.mat").read_bytes())
     with pytest.raises(InputError, match=r"nyu_depth_v2_labeled\.mat: is damaged"):
         open_dataset("nyuv2", root)
+
+
+@pytest.mark.parametrize("damage", ["float", "narrow"])
+def test_a_mat_of_other_arrays_is_told(copied, damage):
+    root = copied("nyuv2-mat")
+    name, change = {"float": ("images", lambda old: old / 255), "narrow": ("rawDepths", lambda old: old[:, :320])}[
+        damage
+    ]
+    with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as mat:
+        values = change(mat[name][()])
+        del mat[name]
+        mat[name] = values
+    with pytest.raises(InputError, match=r"labeled\.mat: frame 1 is \[480, 640, 3\] \w+ with depth \[480, \d+\]; copy"):
+        opened(root, "nyuv2-mat")[0]
 
 
 def test_a_torn_official_split_is_told(copied):
@@ -430,7 +496,7 @@ def test_an_incomplete_copy_is_told_file_by_file(copied, run, monkeypatch):
     assert code == 1
     missing = json.loads(out)["missing"]
     assert len(missing) == 2
-    assert all(f"deixis: {line}" in err.splitlines() for line in missing)
+    assert all(f"deixis: {line}; copy the dataset again" in err.splitlines() for line in missing)
     assert err.count("is not there") == 2
     monkeypatch.setattr("deixis.cli.data.NAMED", 1)
     _, _, err = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt")
@@ -448,10 +514,27 @@ def test_a_damaged_sample_is_told(copied, run):
     assert f"deixis: {torn}: is damaged" in err
 
 
+@pytest.mark.parametrize("value", [0, 12_000])
+def test_a_sample_without_depth_to_score_is_told(copied, run, value):
+    root = copied("nyuv2")
+    depth = sorted(root.glob("official_splits/test/*/sync_depth_00000.png"))[0]
+    write_png16(depth, np.full((480, 640), value, np.uint16), {})
+    code, out, err = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt", "--json")
+    assert code == 1
+    result = json.loads(out)
+    assert sorted(one["scored_share"] for one in result["decoded"]) == [0, 1, 1]
+    assert result["damaged"][0].endswith("rgb_00000.jpg: has no depth that is scored")
+    assert "has no depth that is scored; look whether its depth file is the published one" in err
+
+
 def test_exit_codes_of_other_copies(exports, run, tmp_path):
-    code, out, err = run("data", "check", "nyuv2", "--root", exports / "nyuv2")
-    assert (code, out) == (1, "")
-    assert "holds 3 samples where 654 are published" in err
+    code, out, err = run("data", "check", "nyuv2", "--root", exports / "nyuv2", "--json")
+    assert code == 1
+    assert "official_splits/test: holds 3 samples where 654 are published; copy the dataset again" in err
+    result = json.loads(out)
+    assert result["incomplete"] == "holds 3 samples where 654 are published"
+    assert (len(result["decoded"]), result["missing"], result["damaged"]) == (FRAMES, [], [])
+    assert (tmp_path / result["picture"]).is_file()
     code, out, err = run("data", "check", "nyuv2", "--root", exports / "kitti")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1

@@ -263,12 +263,12 @@ def test_a_wrong_root_says_what_it_lacks_and_what_it_holds(root, tmp_path):
     message = str(caught.value)
     for part in (
         f"{root}/refcoco: has no {REFS}, no {INSTANCES}, no pictures in {PICTURES[0]}",
-        "holds instances.json",
+        "it holds instances.json",
     ):
         assert part in message
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match="holds nothing of the kind"):
+    with pytest.raises(InputError, match="it holds nothing; pass the folder that has 'refcoco'"):
         RefCoco(empty)
     with pytest.raises(InputError, match=r"has no refcoco/refs\(google\)\.p; it holds"):
         RefCoco(root, "refcoco", "google-val")
@@ -281,18 +281,54 @@ def test_unknown_names_are_refused(original):
         RefCoco(original, "refcoco", "val")
 
 
-def test_counts_that_are_not_the_published_ones(root, monkeypatch):
+def test_counts_that_are_not_the_published_ones_are_told_and_what_is_there_is_read(root, monkeypatch):
     edit(root, INSTANCES, lambda instances: instances["info"].clear())
-    where = re.escape(f"{root / REFS} (refs of unc-val): holds 2 samples where 3811 are published")
-    with pytest.raises(InputError, match=where):
-        RefCoco(root, "refcoco", "unc-val")
+    dataset = RefCoco(root, "refcoco", "unc-val")
+    where = (
+        f"{root / REFS} (refs of unc-val): holds 2 samples where 3811 are published; copy the dataset again, or name"
+    )
+    assert str(dataset.incomplete).startswith(where)
+    assert (len(dataset), dataset.own_list, dataset[0].expressions[0].found) == (2, REFS, True)
     for counts, what in ((Counts(2, 2, 3), "pictures"), (Counts(2, 1, 4), "sentences")):
         monkeypatch.setitem(refcoco.PUBLISHED["refcoco"], "unc-val", counts)
-        with pytest.raises(InputError, match=rf"\({what} of unc-val\): holds"):
-            RefCoco(root, "refcoco", "unc-val")
+        assert f"({what} of unc-val): holds" in str(RefCoco(root, "refcoco", "unc-val").incomplete)
     monkeypatch.setitem(refcoco.PUBLISHED["refcoco"], "unc-val", Counts(2, 1, 3))
     dataset = RefCoco(root, "refcoco", "unc-val")
-    assert (len(dataset), dataset.own_list) == (2, None)
+    assert (len(dataset), dataset.own_list, dataset.incomplete) == (2, None, None)
+
+
+def test_only_pictures_are_looked_for(root):
+    dataset = RefCoco(root, "grefcoco", "unc-val")
+    assert list(dataset.missing()) == []
+    picture = root / PICTURES[0] / picture_name(2)
+    picture.write_bytes(b"torn")
+    assert list(dataset.missing()) == []  # it is there; reading it is another matter
+    picture.unlink()
+    assert list(dataset.missing()) == [f"{picture}: is not there"]  # once, for all its refs
+
+
+def test_a_ref_without_its_annotation_costs_no_other(root):
+    first = RefCoco(root, "refcoco", "unc-val")._refs[0].annotations[0]
+
+    def drop(instances):
+        instances["annotations"] = [one for one in instances["annotations"] if one["id"] != first]
+
+    edit(root, INSTANCES, drop)
+    dataset = RefCoco(root, "refcoco", "unc-val")
+    told = f"{root / INSTANCES}: has no annotation {first}, which a ref names"
+    assert list(dataset.missing()) == [told]
+    with pytest.raises(InputError, match=re.escape(told)):
+        dataset[0]
+    assert dataset[1].expressions[0].found
+
+
+def test_grefcoco_may_be_pickled(root):
+    before = RefCoco(root, "grefcoco", "unc-val")
+    refs = root / "grefcoco/grefs(unc).json"
+    refs.with_suffix(".p").write_bytes(pickle.dumps(json.loads(refs.read_text()), protocol=2))
+    refs.unlink()
+    after = RefCoco(root, "grefcoco", "unc-val")
+    assert (after.names, after.own_list) == (before.names, "grefcoco/grefs(unc).p")
 
 
 def test_a_list_names_some_of_a_split(root, tmp_path):

@@ -369,7 +369,7 @@ def test_lists_that_are_none(line, problem, originals, tmp_path):
 def test_lines_that_name_too_few_files(originals, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("indoors/a.png indoors/a_depth.npy\n")
-    with pytest.raises(InputError, match=r"names 2 files .* has 3: indoors/a\.png indoors/a_depth\.npy"):
+    with pytest.raises(InputError, match=r"names 'indoors/a\.png .*', which is a sample of 2 files where diode has 3"):
         read("diode", originals["diode"], list_file=path)
 
 
@@ -384,6 +384,7 @@ def test_whose_list_it_is(originals, tmp_path):
     root = originals["diode"]
     assert read("diode", root).own_list == str(root)
     assert read("diode", root, list_file=root / LIST).own_list == str(root / LIST)
+    assert read("diode", root, list_file=root / LIST).incomplete is None
     changed = tmp_path / "diode_val_all_filename_list.txt"
     shutil.copyfile(root / LIST, changed)
     with pytest.raises(InputError, match=r"is not the published list diode\.val: 2 lines .* where 771 lines"):
@@ -425,3 +426,98 @@ def test_hdf5_without_the_array(copy):
     path.write_bytes(buffer.getvalue())
     with pytest.raises(InputError, match=re.escape(f"{path}: is damaged")):
         dataset[0]
+
+
+# --------------------------------------------------------------------------------------------- counts and lists
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name != "hypersim"])
+def test_a_root_of_another_count_says_so(name, originals, monkeypatch):
+    reader, split, _ = SETS[name]
+    part = read(name, originals[name])
+    told = f"{originals[name]}: holds {len(part)} samples where {reader.counts[split]} are published; copy"
+    assert str(part.incomplete).startswith(told)
+    monkeypatch.setattr(reader, "counts", {split: len(part)})
+    whole = read(name, originals[name])
+    assert (whole.incomplete, whole.own_list, whole.names) == (None, None, part.names)
+
+
+def test_counts_are_those_of_the_published_lists():
+    for reader, _, _ in SETS.values():
+        for split, names in reader.lists.items():
+            if reader.counts and split in ("val", "train", "full"):
+                assert [split_lists()[one].lines for one in names] == [reader.counts[split]]
+    assert DIODE.counts["indoors"] + DIODE.counts["outdoor"] == DIODE.counts["val"]
+
+
+def test_raw_hypersim_is_counted_by_its_table(copy):
+    root = copy("hypersim")
+    assert read("hypersim", root).incomplete is None
+    table = root / hypersim.SPLITS_FILE
+    table.write_text(table.read_text() + "ai_001_009,cam_00,7,True,,train\n")
+    dataset = read("hypersim", root)
+    assert len(dataset) == 1
+    assert "holds 1 samples where 2 are published" in str(dataset.incomplete)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_published_list_that_is_here_is_taken(name, originals, tmp_path, monkeypatch):
+    reader, split, _ = SETS[name]
+    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(tmp_path))
+    (published,) = reader.lists[split]
+    (tmp_path / f"{published}.txt").write_text("a b c\n")
+    with pytest.raises(InputError, match=rf"{published}\.txt: is not the published list {published}: 1 lines"):
+        read(name, originals[name])
+
+
+@pytest.mark.parametrize("name", ["hypersim", "vkitti2", "diode"])
+def test_lines_of_other_datasets_are_told_with_their_list(name, originals, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("rgb/a.png depth/a.png mask/a.png\n")
+    with pytest.raises(InputError, match=r"mine\.txt: names 'rgb/a\.png', which is no picture of .*; correct the list"):
+        read(name, originals[name], list_file=path)
+
+
+def test_hidden_files_are_no_frames(copy, tmp_path):
+    root = copy("diode")
+    before = read("diode", root).names
+    picture = root / before[0]
+    picture.with_name(f"._{picture.name}").write_bytes(b"of a Mac")
+    assert read("diode", root).names == before
+    assert read("diode", as_tar(root, tmp_path / "set.tar")).names == before
+
+
+def test_a_torn_tar_is_told(originals, tmp_path):
+    tar = as_tar(originals["diode"], tmp_path / "set.tar")
+    content = tar.read_bytes()
+    tar.write_bytes(content[: len(content) // 3])
+    with pytest.raises(InputError, match=r"set\.tar: is no plain tar file, or a torn one .*; copy it again"):
+        read("diode", tar)
+
+
+@pytest.mark.parametrize("name", ["diode", "hypersim"])
+def test_arrays_of_other_things_are_refused(name, copy):
+    root = copy(name)
+    dataset = read(name, root)
+    path = root / dataset.paths[0][1]
+    if name == "hypersim":
+        with h5py.File(path, "w") as file:
+            file["dataset"] = np.full((768, 1024), b"a")
+    else:
+        np.save(path, np.full((768, 1024), "a"))
+    with pytest.raises(InputError, match=re.escape(f"{path}: is no array of numbers (")):
+        dataset[0]
+    if name == "diode":
+        with path.open("wb") as file:
+            np.savez(file, depth=np.ones((768, 1024)))
+        with pytest.raises(InputError, match=re.escape(f"{path}: is no array of numbers (NpzFile)")):
+            dataset[0]
+
+
+def test_radiance_that_is_no_number_is_black_and_infinite_radiance_white():
+    radiance = np.full((4, 5, 3), 0.5)
+    before = tone_map(radiance, np.ones((4, 5), dtype=bool))
+    radiance[0, 0], radiance[1, 1] = np.nan, np.inf
+    after = tone_map(radiance, np.ones((4, 5), dtype=bool))
+    assert (after[0, 0].tolist(), after[1, 1].tolist()) == ([0, 0, 0], [255, 255, 255])
+    np.testing.assert_array_equal(after[2:], before[2:])

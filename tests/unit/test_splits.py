@@ -139,6 +139,19 @@ def test_a_list_of_ones_own_says_so(lists, tmp_path):
     assert len(listing.samples) == 1
 
 
+def test_an_own_list_may_begin_with_a_byte_order_mark(lists, tmp_path):
+    own = tmp_path / "mine.txt"
+    own.write_text("\ufeff" + TEXT, encoding="utf-8")
+    assert find_listing(["toy.test"], own).samples[0][0] == "a/1.png"
+
+
+def test_an_own_list_names_each_sample_once(lists, tmp_path):
+    own = tmp_path / "mine.txt"
+    own.write_text(TEXT + TEXT.splitlines()[0])
+    with pytest.raises(InputError, match=r"mine\.txt: names 'a/1\.png' twice; leave each sample on one line"):
+        find_listing(["toy.test"], own)
+
+
 def test_the_published_list_under_any_name_is_recognised(lists, tmp_path):
     copy = tmp_path / "mine.txt"
     copy.write_text(TEXT)

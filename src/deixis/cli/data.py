@@ -12,13 +12,13 @@ import typer
 from deixis.cli.common import (
     OK,
     OUT,
-    SOME_FAILED,
     JsonOption,
     OutOption,
     emit,
     exit_code,
     fail,
     field,
+    own_list_note,
     progress,
     put,
     report,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from deixis.data.dataset import Dataset, Sample
     from deixis.data.splits import SplitList
+    from deixis.protocols.depth import DepthProtocol
 
 SHOWN = 4
 """Samples that are decoded, spread over the split."""
@@ -65,17 +66,15 @@ def check(
 ) -> int:
     """Check a copy: its layout, its count, every file that should be there, and some samples, in a picture in --out."""
     check_out(out)
-    from deixis.data.dataset import CountError
+    from deixis.data.container import COPY_AGAIN
     from deixis.data.readers import open_dataset
 
-    try:
-        found = open_dataset(dataset, root, split, list_file)
-    except CountError as error:  # the layout is right, so this is a copy that is not whole
-        fail(error)
-        return SOME_FAILED
+    found = open_dataset(dataset, root, split, list_file)
+    if found.incomplete is not None:
+        fail(found.incomplete)
     missing = list(found.missing())
     for line in islice(missing, NAMED):
-        report(line)
+        report(f"{line}; {COPY_AGAIN}")
     if len(missing) > NAMED:
         report(f"{len(missing) - NAMED} more are missing")
     facts, pictures, damaged = _decode(found, missing)
@@ -85,13 +84,14 @@ def check(
 
         write_image(picture, viz.contact_sheet(pictures))
     if found.own_list is not None:
-        say(f"note: samples are those of {found.own_list}, which is not the published list")
+        say(own_list_note(found.own_list))
     result = {
         "dataset": found.name,
         "split": found.split,
         "layout": found.layout,
         "samples": len(found),
         "own_list": found.own_list,
+        "incomplete": None if found.incomplete is None else found.incomplete.problem,
         "missing": missing,
         "damaged": damaged,
         "decoded": facts,
@@ -111,14 +111,18 @@ def check(
         if pictures:
             put(f"picture\t{field(picture)}")
     say(f"{len(found)} samples, {len(missing)} files missing; {len(facts)} samples decoded, {len(damaged)} damaged")
-    return exit_code(len(facts), len(missing) + len(damaged))
+    return exit_code(len(facts), len(missing) + len(damaged) + (found.incomplete is not None))
 
 
 def _decode(
     found: Dataset, missing: list[str]
 ) -> tuple[list[dict[str, Any]], list[list[tuple[Image.Image, str]]], list[str]]:
     """Some samples: what they hold, their pictures, and what is wrong with those that are there and damaged."""
+    from deixis.evaluation.settings import SETTINGS
+
     chosen = sorted({round(n * (len(found) - 1) / (SHOWN - 1)) for n in range(SHOWN)})
+    settings = SETTINGS[found.name].get("affine")  # of every set with depth
+    region = None if settings is None else settings[0].region
     facts, pictures, damaged = [], [], []
     with progress(chosen, "decode") as bar:
         for index in chosen:
@@ -130,19 +134,34 @@ def _decode(
                     fail(error)
                     damaged.append(problem)
             else:
-                facts.append(_facts(sample))
+                facts.append(_facts(sample, region))
                 pictures.append(_pictures(sample))
+                if region is not None and not _scored(sample, region):
+                    problem = "has no depth that is scored"
+                    fail(InputError(sample.name, problem, "look whether its depth file is the published one"))
+                    damaged.append(f"{sample.name}: {problem}")
             bar.advance()
     return facts, pictures, damaged
 
 
-def _facts(sample: Sample) -> dict[str, Any]:
+def _scored(sample: Sample, region: DepthProtocol) -> int:
+    """How many pixels have a depth that is scored, whatever the crop: by the mask file where there is one."""
+    if sample.depth is None:
+        return 0
+    within = (sample.depth > region.min_depth) & (sample.depth < region.max_depth)
+    return int(np.count_nonzero(within if sample.mask is None else sample.mask & (sample.depth > 0)))
+
+
+def _facts(sample: Sample, region: DepthProtocol | None) -> dict[str, Any]:
+    """What a sample holds, JSON-ready; ``region`` is where the dataset scores depth, if it does."""
     height, width = sample.rgb.shape[:2]
     facts: dict[str, Any] = {"name": sample.name, "width": width, "height": height}
     if sample.depth is not None:
         known = sample.depth[np.isfinite(sample.depth) & (sample.depth > 0)]
         facts["depth_share"] = round(known.size / sample.depth.size, 4)
         facts["depth_m"] = [round(float(known.min()), 3), round(float(known.max()), 3)] if known.size else None
+        if region is not None:
+            facts["scored_share"] = round(_scored(sample, region) / sample.depth.size, 4)
     facts["camera"] = sample.camera is not None
     facts["expressions"] = len(sample.expressions)
     return facts
@@ -154,6 +173,8 @@ def _told(fact: dict[str, Any]) -> list[str]:
     if "depth_m" in fact:
         ends = "no depth" if fact["depth_m"] is None else "{:.2f} to {:.2f} m".format(*fact["depth_m"])
         told.append(f"{ends} on {fact['depth_share']:.0%}")
+        if "scored_share" in fact:
+            told[-1] += f", scored on {fact['scored_share']:.0%}"
     if fact["expressions"]:
         told.append(f"{fact['expressions']} expressions")
     return told

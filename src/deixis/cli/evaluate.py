@@ -11,7 +11,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from deixis.cli.common import OK, OUT, DeviceOption, JsonOption, Settings, emit, exit_code, put, report, say
+from deixis.cli.common import (
+    OK,
+    OUT,
+    DeviceOption,
+    JsonOption,
+    Settings,
+    emit,
+    exit_code,
+    own_list_note,
+    put,
+    report,
+    say,
+)
 from deixis.errors import UsageError
 from deixis.io import check_out, printable, write_json
 from deixis.registry import find
@@ -134,6 +146,8 @@ def evaluate(
             if one["value"] is not None:
                 put("\t".join([name, *(f"{one[key]:.6g}" for key in ("value", "low", "high")), one["unit"]]))
     counts = f"{result['scored']} scored, {result['skipped']} without anything to score, {result['failed']} failed"
+    if result["own_list"] is not None:
+        say(own_list_note(result["own_list"]))
     say(f"{counts}; results in {printable(folder)}")
     return exit_code(result["scored"], result["failed"])
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from deixis.errors import InputError
 from deixis.io import printable
@@ -48,7 +48,9 @@ class Container:
                 files = [member for member in tar if member.isfile()]
         except (tarfile.TarError, OSError) as error:
             raise InputError(
-                printable(self.root), f"is no plain tar file ({error})", "unpack it and pass the folder"
+                printable(self.root),
+                f"is no plain tar file, or a torn one ({error})",
+                "copy it again; if it is compressed, unpack it and pass the folder",
             ) from error
         self._members = {str(PurePosixPath(one.name)): (one.offset_data, one.size) for one in files}
         self._folders = {str(above) for name in self._members for above in PurePosixPath(name).parents}
@@ -81,13 +83,13 @@ class Container:
         return printable(", ".join(names[:6]) + more) if names else "nothing"
 
     def glob(self, pattern: str) -> list[str]:
-        """Paths that match, sorted; ``*`` stays within one folder."""
+        """Paths that match, sorted; ``*`` stays within one folder. Hidden files (macOS's ``._a``) are left out."""
         if self._members is not None:
             depth = pattern.count("/")
-            return sorted(
-                name for name in self._members if name.count("/") == depth and PurePosixPath(name).match(pattern)
-            )
-        return sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern) if path.is_file())
+            found = [name for name in self._members if name.count("/") == depth and PurePosixPath(name).match(pattern)]
+        else:
+            found = [path.relative_to(self.root).as_posix() for path in self.root.glob(pattern) if path.is_file()]
+        return sorted(name for name in found if not PurePosixPath(name).name.startswith("."))
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.
@@ -136,21 +138,20 @@ class Container:
         """
         return self.decode(path, lambda content: np.asarray(_opened(content).convert("RGB")))
 
-    def integers(self, path: str) -> npt.NDArray[Any]:
-        """A grey picture of integers [H, W], as stored.
+    def numbers(self, path: str, decode: Callable[[bytes], object]) -> npt.NDArray[Any]:
+        """An array of real numbers.
 
         Raises:
-            InputError: if it is not there, damaged, or no grey picture of integers.
+            InputError: as :meth:`decode`, and if it holds something else.
         """
-        values = self.decode(path, lambda content: np.asarray(_opened(content)))
-        if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-            raise InputError(
-                self.label(path), f"is no grey picture of integers ({list(values.shape)} {values.dtype})", COPY_AGAIN
-            )
+        values = self.decode(path, decode)
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            what = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+            raise InputError(self.label(path), f"is no array of numbers ({what})", COPY_AGAIN)
         return values
 
     def metres(self, path: str, per_metre: float, like: RGB) -> FloatMap:
-        """Depth stored as integers, 0 where unknown: float32 [H, W] [m].
+        """Depth stored as integers of 16 bits in a grey picture, 0 where unknown: float32 [H, W] [m].
 
         Args:
             path: of the grey picture.
@@ -158,9 +159,13 @@ class Container:
             like: the picture [H, W, 3] that it belongs to.
 
         Raises:
-            InputError: as :meth:`integers`, and if its size is not the picture's.
+            InputError: if it is not there, damaged, no such picture, or of another size than the picture's.
         """
-        values = self.integers(path)
+        values = self.decode(path, lambda content: np.asarray(_opened(content)))
+        # A picture of 8 bits is one to look at. Pillow gives 16 bits as such or, in some versions, as 32.
+        if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
+            told = f"is no grey picture of 16-bit integers ({list(values.shape)} {values.dtype})"
+            raise InputError(self.label(path), told, COPY_AGAIN)
         if values.shape != like.shape[:2]:
             raise InputError(
                 self.label(path), f"is {list(values.shape)} and its picture {list(like.shape[:2])}", COPY_AGAIN
@@ -169,6 +174,9 @@ class Container:
 
 
 def _opened(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content))
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:  # which tells an address in memory, another one each time
+        raise ValueError("no picture") from error
     image.load()
     return image

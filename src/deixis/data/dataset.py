@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deixis.camera import Camera
+from deixis.data.container import COPY_AGAIN
 from deixis.errors import InputError
 from deixis.types import RGB, BoolMap, FloatMap, IntMap, Text
 
@@ -60,6 +61,10 @@ class Sample:
     texts: dict[str, Text] | None = None
 
 
+class CountError(InputError):
+    """A copy that has fewer samples than are published, or more."""
+
+
 class Dataset(ABC):
     """A split of a dataset under a root, in a published layout.
 
@@ -68,7 +73,9 @@ class Dataset(ABC):
         split: which part.
         names: of the samples, in the published order.
         layout: which of its published layouts the root holds; None where there is one only.
-        own_list: the file that names the samples where that is not the published list; results say so.
+        own_list: what names the samples where that is not the published list, a file or the copy; results say so.
+        incomplete: what is wrong with a copy that names its samples itself and has another count than is published;
+            what it has is read all the same.
     """
 
     name: str
@@ -76,6 +83,7 @@ class Dataset(ABC):
     names: list[str]
     layout: str | None = None
     own_list: str | None = None
+    incomplete: CountError | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -120,15 +128,10 @@ class Dataset(ABC):
                 yield f"{error.subject}: {error.problem}"
 
 
-class CountError(InputError):
-    """A copy that has fewer samples than are published, or more."""
-
-
-def check_count(where: str, found: int, expected: int, remedy: str) -> None:
-    """Refuse a list or a copy that is not whole.
-
-    Raises:
-        CountError: if the counts differ; names both.
-    """
-    if found != expected:
-        raise CountError(where, f"holds {found} samples where {expected} are published", remedy)
+def count_error(
+    where: str, found: int, expected: int, remedy: str = f"{COPY_AGAIN}, or name the samples you have with --list"
+) -> CountError | None:
+    """What is wrong with a list or a copy that is not whole, naming both counts; None for one that is."""
+    if found == expected:
+        return None
+    return CountError(where, f"holds {found} samples where {expected} are published", remedy)

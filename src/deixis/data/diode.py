@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from deixis.data.dataset import Sample
 from deixis.data.listed import ListedFrames, Paths
+from deixis.errors import InputError
+from deixis.io import printable
 
 PICTURES = "scene_*/scan_*/*.png"
 PLACES = ("indoors", "outdoor")
@@ -30,6 +32,7 @@ class DIODE(ListedFrames):
     name = "diode"
     splits = ("val", *PLACES)
     lists: ClassVar = dict.fromkeys(splits, ("diode.val",))
+    counts: ClassVar = {"val": 771, "indoors": 325, "outdoor": 446}
     fields = 3
     expected = f"{{{','.join(PLACES)}}}/{PICTURES}"
     remedy = "unpack val.tar.gz of diode-dataset.org and pass its folder 'val', or a plain tar of that"
@@ -48,7 +51,10 @@ class DIODE(ListedFrames):
         return self.listed([(name, *map_paths(name)) for name in names])
 
     def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
-        """The lines of the split's places."""
+        """The lines of the split's places. Raises InputError for one of no place."""
+        for line in lines:
+            if line[0].split("/")[0] not in PLACES:
+                raise InputError(printable(line[0]), "is no picture of DIODE", f"correct the list: {self.expected}")
         places = PLACES if self.split == "val" else (self.split,)
         return [
             (line[0], tuple(f"{self._prefix}{path}" for path in line))
@@ -76,7 +82,7 @@ class DIODE(ListedFrames):
 
     def _map(self, path: str) -> npt.NDArray[Any]:
         """Numbers [H, W], stored with or without a last axis."""
-        values = self.files.decode(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
+        values = self.files.numbers(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
         return values[..., 0] if values.ndim == 3 else values
 
 

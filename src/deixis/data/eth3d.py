@@ -7,7 +7,6 @@ are called so: float32 without a header, row by row, in metres; infinity where n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import ClassVar
 
@@ -15,14 +14,12 @@ import numpy as np
 
 from deixis.data.container import COPY_AGAIN
 from deixis.data.dataset import Sample
-from deixis.data.listed import ListedFrames, Paths, by_picture
+from deixis.data.listed import PlainFrames
 from deixis.errors import InputError
 from deixis.types import RGB, FloatMap
 
-PICTURES = "rgb/*/images/dslr_images/*.JPG"
 
-
-class ETH3D(ListedFrames):
+class ETH3D(PlainFrames):
     """Photos with laser-scanned depth; 454 of 4032 x 6048 pixels are published.
 
     Depth has the size of its photo, which is all that tells it.
@@ -31,20 +28,15 @@ class ETH3D(ListedFrames):
     name = "eth3d"
     splits = ("full",)
     lists: ClassVar = {"full": ("eth3d.full",)}
-    expected = PICTURES
+    counts: ClassVar = {"full": 454}
+    expected = "rgb/*/images/dslr_images/*.JPG"
     remedy = "pass the root of eth3d.tar as the public evaluation of Marigold lays it out, or that tar"
 
-    def pictures(self) -> list[str]:
-        """Every photo under ``rgb``."""
-        return self.files.glob(PICTURES)
-
-    def found(self, pictures: Sequence[str]) -> list[tuple[str, Paths]]:
-        """All of them."""
-        return by_picture((picture, depth_path(picture)) for picture in pictures)
-
-    def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
-        """The lines as they are."""
-        return by_picture(lines)
+    @staticmethod
+    def depth_path(picture: str) -> str:
+        """Where the depth of a photo lies."""
+        _, scene, *_ = PurePosixPath(picture).parts
+        return f"depth/{scene}_dslr_depth/{scene}/ground_truth_depth/dslr_images/{PurePosixPath(picture).name}"
 
     def __getitem__(self, index: int) -> Sample:
         """Read a photo and its depth.
@@ -64,9 +56,3 @@ class ETH3D(ListedFrames):
             raise InputError(self.files.label(path), problem, COPY_AGAIN)
         values = np.frombuffer(content, dtype="<f4").reshape(height, width)
         return np.where(np.isfinite(values), values, 0).astype(np.float32)
-
-
-def depth_path(picture: str) -> str:
-    """Where the depth of a photo lies."""
-    _, scene, *_ = PurePosixPath(picture).parts
-    return f"depth/{scene}_dslr_depth/{scene}/ground_truth_depth/dslr_images/{PurePosixPath(picture).name}"

@@ -18,7 +18,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN
-from deixis.data.dataset import Sample
+from deixis.data.dataset import CountError, Sample, count_error
 from deixis.data.hdf5 import hdf5
 from deixis.data.listed import ListedFrames, Paths
 from deixis.errors import InputError
@@ -94,7 +94,9 @@ class Hypersim(ListedFrames):
     def found(self, pictures: Sequence[str]) -> list[tuple[str, Paths]]:
         """Those of the split. Raises InputError if raw frames have no table of splits."""
         names = [_list_name(_NAMES[self.layout], picture) for picture in pictures]
-        return [self._frame(name) for name in (names if self.layout != "raw" else self._of_split(names))]
+        if self.layout == "raw":
+            names = [name for name in names if name in self._released]
+        return [self._frame(name) for name in names]
 
     def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
         """The lines, as files of the root's layout. Raises InputError for a line that is not Marigold's."""
@@ -131,7 +133,7 @@ class Hypersim(ListedFrames):
 
     def _array(self, path: str) -> npt.NDArray[Any]:
         h5py = hdf5()
-        return self.files.decode(path, lambda content: h5py.File(io.BytesIO(content))["dataset"][()])
+        return self.files.numbers(path, lambda content: h5py.File(io.BytesIO(content))["dataset"][()])
 
     def _map(self, path: str) -> npt.NDArray[Any]:
         """Numbers of the released size [H, W]."""
@@ -163,8 +165,13 @@ class Hypersim(ListedFrames):
         entity = f"{images}_geometry_hdf5/frame.{number}.render_entity_id.hdf5"
         return name, (f"{images}_final_hdf5/frame.{number}.color.hdf5", distance, entity)
 
-    def _of_split(self, names: Sequence[str]) -> list[str]:
-        """The raw frames that are released and of the split."""
+    def _incomplete(self, where: str, found: int) -> CountError | None:
+        """Raw frames are told by their table, what a preprocessing made of them by nobody."""
+        return count_error(where, found, len(self._released)) if self.layout == "raw" else None
+
+    @cached_property
+    def _released(self) -> set[str]:
+        """The frames that are released and of the split. Raises InputError if the table is missing or damaged."""
         if not self.files.has(SPLITS_FILE):
             raise InputError(
                 self.files.label(SPLITS_FILE),
@@ -172,12 +179,11 @@ class Hypersim(ListedFrames):
                 "copy it from evermotion_dataset/analysis of github.com/apple/ml-hypersim, or pass a list",
             )
         rows = self.files.decode(SPLITS_FILE, _parse_splits)
-        chosen = {
+        return {
             list_name(row["scene_name"], row["camera_name"], int(row["frame_id"]))
             for row in rows
             if row["included_in_public_release"] == "True" and row["split_partition_name"] == self.split
         }
-        return [name for name in names if name in chosen]
 
 
 def list_name(scene: str, camera: str, frame: int) -> str:
@@ -230,9 +236,10 @@ def tone_map(radiance: npt.NDArray[np.float64], seen: BoolMap) -> RGB:
     percentile is below 0.0001.
 
     Args:
-        radiance: linear red green blue.
+        radiance: linear red green blue; NaN counts as black, infinity as very bright.
         seen: bool [H, W], the pixels whose brightness counts: those that show something.
     """
+    radiance = np.nan_to_num(radiance, posinf=np.finfo(np.float32).max, neginf=0)
     scale = 1.0
     if seen.any():
         brightness = 0.3 * radiance[..., 0] + 0.59 * radiance[..., 1] + 0.11 * radiance[..., 2]

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from deixis.camera import Camera
-from deixis.data.container import COPY_AGAIN, Container
-from deixis.data.dataset import check_count
+from deixis.data.container import Container
+from deixis.data.dataset import count_error
 from deixis.data.frames import DepthFrames, FrameFiles
 from deixis.data.splits import find_listing, inside
 from deixis.errors import InputError
@@ -36,7 +36,8 @@ _DEPTHS = ("", "train/", "val/", "data_depth_annotated/", "data_depth_annotated/
 _SELECTIONS = ("depth_selection/val_selection_cropped/", "val_selection_cropped/", "")
 _DATE = re.compile(r"\d{4}_\d\d_\d\d")
 _DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}_sync")
-_PICTURE = re.compile(rf"(?:^|/)({_DATE.pattern}/({_DRIVE.pattern})/image_0[23]/data/\d+\.png)$")
+# Many keep the pictures as JPEG, for a tenth of the space; a list of one's own may name those.
+_PICTURE = re.compile(rf"(?:^|/)({_DATE.pattern}/({_DRIVE.pattern})/image_0[23]/data/\d+\.(?:png|jpg))$")
 _DEPTH = re.compile(rf"(?:^|/)({_DRIVE.pattern}/proj_depth/groundtruth/image_0[23]/\d+\.png)$")
 
 
@@ -50,8 +51,7 @@ def open_kitti(root: str | Path, split: str = "test", list_file: str | Path | No
         list_file: names the samples; by default the published list or, of the selection, what is in the folder.
 
     Raises:
-        InputError: if the root does not hold the layout, a list is missing or damaged, or the selection is not
-            whole.
+        InputError: if the root does not hold the layout, or a list is missing or damaged.
     """
     files = Container(root)
     return _open_selection(files, list_file) if split == "selection" else _open_raw(files, split, list_file)
@@ -121,15 +121,13 @@ def _open_selection(files: Container, list_file: str | Path | None) -> KITTISele
         frames = [FrameFiles(picture, above + picture, above + depth) for picture, depth in named]
         return KITTISelection(files, "selection", "selection", frames, listing.own)
     pictures = files.glob(f"{above}image/*.png")
-    check_count(
-        files.label(f"{above}image"),
-        len(pictures),
-        SELECTION_COUNT,
-        f"{COPY_AGAIN}, or name the samples you have with --list",
-    )
     names = [one.removeprefix(above) for one in pictures]
     frames = [FrameFiles(name, above + name, above + _selection_depth(name)) for name in names]
-    return KITTISelection(files, "selection", "selection", frames, None)
+    where = files.label(f"{above}image")
+    error = count_error(where, len(frames), SELECTION_COUNT)
+    dataset = KITTISelection(files, "selection", "selection", frames, None if error is None else where)
+    dataset.incomplete = error
+    return dataset
 
 
 def _selection_depth(name: str) -> str:

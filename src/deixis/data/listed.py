@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from deixis.data.container import COPY_AGAIN, Container
-from deixis.data.dataset import Dataset
-from deixis.data.splits import Listing, find_listing, inside
+from deixis.data.dataset import CountError, Dataset, count_error
+from deixis.data.splits import Listing, find_listing, inside, is_here
 from deixis.errors import InputError, UsageError
 from deixis.io import printable
 from deixis.types import RGB
@@ -25,7 +25,8 @@ class ListedFrames(Dataset):
     Args:
         root: a folder, or a plain tar of it.
         split: one of ``splits``.
-        list_file: names the frames, in its order; without one the frames found in the root are taken, by path.
+        list_file: names the frames, in its order. By default the published list does, if it is in the folder of
+            lists; otherwise the frames found in the root are taken, by path.
 
     Raises:
         UsageError: for an unknown split, or a list that leads out of the root.
@@ -36,6 +37,8 @@ class ListedFrames(Dataset):
     """What can be asked for."""
     lists: ClassVar[dict[str, tuple[str, ...]]]
     """The published lists of a split; those of other splits have none."""
+    counts: ClassVar[dict[str, int]] = {}
+    """Published frames of a split, where a root that holds them holds no others."""
     fields: ClassVar[int] = 2
     """Paths on a line of the published lists; what follows them is left out."""
     expected: ClassVar[str]
@@ -53,11 +56,19 @@ class ListedFrames(Dataset):
         if not pictures:
             problem = f"holds no {self.expected}; found {self.files.contents()}"
             raise InputError(printable(root), problem, self.remedy)
-        if list_file is None:
-            frames, self.own_list = self.found(pictures), printable(root)
+        lists = self.lists.get(split, ())
+        if list_file is None and not is_here(lists):
+            frames = self.found(pictures)
+            self.incomplete = self._incomplete(printable(root), len(frames))
+            whole = split in self.counts and self.incomplete is None
+            self.own_list = None if whole else printable(root)
         else:
-            listing = find_listing(self.lists.get(split, ()), list_file)
-            frames, self.own_list = self.listed(self._paths(listing)), listing.own
+            listing = find_listing(lists, list_file)
+            try:
+                frames, self.own_list = self.listed(self._paths(listing)), listing.own
+            except InputError as error:
+                problem = f"names '{error.subject}', which {error.problem}"
+                raise InputError(printable(listing.file), problem, error.remedy) from error
         if not frames:
             where = root if list_file is None else list_file
             raise InputError(printable(where), f"holds no frame of the split '{split}' of {self.name}", self.remedy)
@@ -77,14 +88,18 @@ class ListedFrames(Dataset):
         """Names of the split's frames on the lines of a list, with their files in the root.
 
         Raises:
-            InputError: if a line fits no layout.
+            InputError: if a line fits no layout; about what the line names.
         """
+
+    def _incomplete(self, where: str, found: int) -> CountError | None:
+        """What is wrong with the number of frames that were found."""
+        return count_error(where, found, self.counts[self.split]) if self.split in self.counts else None
 
     def _paths(self, listing: Listing) -> list[Paths]:
         for sample in listing.samples:
             if len(sample) < self.fields:
-                problem = f"names {len(sample)} files of a sample that has {self.fields}: {printable(' '.join(sample))}"
-                raise InputError(printable(listing.file), problem, "name them all on its line")
+                problem = f"is a sample of {len(sample)} files where {self.name} has {self.fields}"
+                raise InputError(printable(" ".join(sample)), problem, "name them all on its line")
         return [tuple(inside(path) for path in sample[: self.fields]) for sample in listing.samples]
 
     def encoded(self, index: int) -> bytes:
@@ -107,6 +122,22 @@ class ListedFrames(Dataset):
             raise InputError(self.files.label(path), sizes, COPY_AGAIN)
 
 
-def by_picture(frames: Iterable[Paths]) -> list[tuple[str, Paths]]:
-    """Frames under the path of their picture."""
-    return [(paths[0], paths) for paths in frames]
+class PlainFrames(ListedFrames):
+    """A set of one layout and one split, whose list names files as they lie; ``expected`` is where photos are."""
+
+    @staticmethod
+    @abstractmethod
+    def depth_path(picture: str) -> str:
+        """Where the depth of a photo lies."""
+
+    def pictures(self) -> list[str]:
+        """Every photo."""
+        return self.files.glob(self.expected)
+
+    def found(self, pictures: Sequence[str]) -> list[tuple[str, Paths]]:
+        """All of them."""
+        return [(picture, (picture, self.depth_path(picture))) for picture in pictures]
+
+    def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
+        """The lines as they are."""
+        return [(line[0], line) for line in lines]

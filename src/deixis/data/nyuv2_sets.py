@@ -25,11 +25,11 @@ import numpy as np
 
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN, Container
-from deixis.data.dataset import Dataset, Sample, check_count
+from deixis.data.dataset import Dataset, Sample, count_error
 from deixis.data.frames import DepthFrames, FrameFiles
 from deixis.data.hdf5 import hdf5
 from deixis.data.nyuv2 import CAMERA, scene_words
-from deixis.data.splits import Listing, find_listing, inside
+from deixis.data.splits import Listing, find_listing, inside, is_here
 from deixis.errors import InputError
 from deixis.io import printable
 from deixis.types import Text
@@ -51,7 +51,6 @@ _LISTS = {
     ("mat", "train"): ("nyuv2.train",),
     ("sync", "sync"): ("nyuv2.evp_train",),
 }
-_NAME_YOURS = "copy the dataset again, or name the samples you have with --list"
 
 
 def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | None = None) -> Dataset:
@@ -60,12 +59,12 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
     Args:
         root: folder, plain tar, or ``nyu_depth_v2_labeled.mat``.
         split: ``test`` (654 frames) and ``train`` (795) of the labelled set; ``sync`` for the frames of raw videos.
-        list_file: names the samples. By default ``official_splits`` gives what is in the folder, ``mat`` what
-            ``splits.mat`` beside it says, and the others what the published list says.
+        list_file: names the samples. By default ``official_splits`` gives what is in the folder, ``labelled`` the same
+            unless the published list is here, ``mat`` what ``splits.mat`` beside it says, and ``sync`` what the
+            published list says.
 
     Raises:
-        InputError: if the root holds none of the layouts, or several; if a list is missing or damaged; if a split
-            is not whole.
+        InputError: if the root holds none of the layouts, or several, or if a list is missing or damaged.
     """
     path = Path(root)
     if path.suffix == ".mat":
@@ -73,14 +72,11 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
     files = Container(path)
     found = list(_layouts(files, split))
     if not found:
-        expected = (
-            "sync/<scene>/rgb_<index>.jpg"
-            if split == "sync"
-            else f"{MAT}, official_splits/{split}/<scene>/rgb_<index>.jpg or {split}/<scene>/rgb_<index>.png"
-        )
-        raise InputError(
-            printable(path), f"holds no {expected} but {files.contents()}", f"pass the folder above '{split}'"
-        )
+        expected = f"{MAT}, official_splits/{split}/<scene>/rgb_<index>.jpg or {split}/<scene>/rgb_<index>.png"
+        remedy = f"pass the folder that has 'official_splits' or '{split}' in it"
+        if split == "sync":
+            expected, remedy = "sync/<scene>/rgb_<index>.jpg", "pass the folder that has 'sync' in it"
+        raise InputError(printable(path), f"holds no {expected} but {files.contents()}", remedy)
     if len(found) > 1:
         names = " and ".join(name for name, _ in found)
         raise InputError(
@@ -91,15 +87,26 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
         if path.is_file():
             raise InputError(printable(path), f"holds {MAT}, which cannot be read inside a tar", "unpack it")
         return NYUv2Mat(path / MAT, split, list_file)
-    if layout == "official_splits" and list_file is None:
-        pictures = files.glob(f"{folder}*/rgb_*.jpg")
-        check_count(files.label(folder), len(pictures), COUNTS[split], _NAME_YOURS)
-        frames = [FrameFiles(one.removeprefix(folder), one, _sync_depth(one)) for one in pictures]
-        return NYUv2Frames(files, split, layout, frames, None)
-    listing = find_listing(_LISTS[layout, split], list_file)
+    lists = _LISTS[layout, split]
+    if list_file is None and (layout == "official_splits" or (layout == "labelled" and not is_here(lists))):
+        return _in_folder(files, split, layout, folder)
+    listing = find_listing(lists, list_file)
     named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
     frames = [FrameFiles(picture, folder + picture, folder + depth) for picture, depth in named]
     return NYUv2Frames(files, split, layout, frames, listing.own)
+
+
+def _in_folder(files: Container, split: str, layout: str, folder: str) -> NYUv2Frames:
+    """The frames in the folder of a split."""
+    if layout == "labelled":
+        where, pictures, depth_path = f"{folder}{split}", files.glob(f"{folder}{split}/*/rgb_*.png"), _labelled_depth
+    else:
+        where, pictures, depth_path = folder, files.glob(f"{folder}*/rgb_*.jpg"), _sync_depth
+    frames = [FrameFiles(one.removeprefix(folder), one, depth_path(one)) for one in pictures]
+    error = count_error(files.label(where), len(frames), COUNTS[split])
+    dataset = NYUv2Frames(files, split, layout, frames, None if error is None else files.label(where))
+    dataset.incomplete = error
+    return dataset
 
 
 def _layouts(files: Container, split: str) -> Iterator[tuple[str, str]]:
@@ -123,6 +130,12 @@ def _sync_depth(picture: str) -> str:
     return f"{folder}/{name.replace('rgb_', 'sync_depth_').replace('.jpg', '.png')}"
 
 
+def _labelled_depth(picture: str) -> str:
+    """``a/rgb_0001.png`` to ``a/depth_0001.png``."""
+    folder, _, name = picture.rpartition("/")
+    return f"{folder}/{name.replace('rgb_', 'depth_')}"
+
+
 def _camera(width: int, height: int) -> Camera | None:
     """The set's camera for its own size; what has another size was cut or resized by somebody."""
     return CAMERA if (width, height) == (WIDTH, HEIGHT) else None
@@ -144,9 +157,10 @@ class NYUv2Frames(DepthFrames):
         del frame
         return _camera(width, height)
 
-    def texts(self, frame: FrameFiles) -> dict[str, Text]:
-        """The scene type, from the folder's name."""
-        return _class(frame.picture.split("/")[-2])
+    def texts(self, frame: FrameFiles) -> dict[str, Text] | None:
+        """The scene type, from the folder's name; None for a frame that lies in none."""
+        folder = frame.name.rpartition("/")[0]
+        return _class(folder.rpartition("/")[2]) if folder else None
 
 
 class NYUv2Mat(Dataset):
@@ -175,7 +189,8 @@ class NYUv2Mat(Dataset):
         beside = file.with_name(MAT_SPLITS)
         if list_file is None and beside.is_file():
             self.numbers = _official_numbers(beside, split)
-            check_count(printable(beside), len(self.numbers), COUNTS[split], _NAME_YOURS)
+            self.incomplete = count_error(printable(beside), len(self.numbers), COUNTS[split])
+            self.own_list = None if self.incomplete is None else printable(beside)
         else:
             listing = find_listing(_LISTS["mat", split], list_file)
             self.numbers = [_number(sample[0], listing) for sample in listing.samples]
@@ -190,12 +205,15 @@ class NYUv2Mat(Dataset):
         """Read a frame.
 
         Raises:
-            InputError: if the file has gone or is damaged.
+            InputError: if the file has gone or is damaged, or the frame is no picture with depth of its size.
         """
         at = self.numbers[index] - 1
         with self._opened() as mat:
             rgb = np.ascontiguousarray(mat["images"][at].transpose(2, 1, 0))
             depth = np.ascontiguousarray(mat["rawDepths"][at].T, dtype=np.float32)
+        if rgb.dtype != np.uint8 or depth.shape != rgb.shape[:2]:
+            told = f"frame {at + 1} is {list(rgb.shape)} {rgb.dtype} with depth {list(depth.shape)}"
+            raise InputError(printable(self.file), told, COPY_AGAIN)
         camera = _camera(rgb.shape[1], rgb.shape[0])
         return Sample(self.names[index], rgb, depth, camera=camera, texts=_class(self._scenes[index]))
 

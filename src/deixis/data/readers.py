@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,46 +22,14 @@ Open: TypeAlias = "Callable[[Path, str, Path | None], Dataset]"
 # A dataset's module is imported when it is opened: names are listed and checked without h5py and the like.
 
 
-def _nyuv2(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.nyuv2_sets import open_nyuv2
+def _in_module(module: str, name: str) -> Open:
+    """What opens a dataset, by its name in a module of :mod:`deixis.data`."""
 
-    return open_nyuv2(root, split, list_file)
+    def open_it(root: Path, split: str, list_file: Path | None) -> Dataset:
+        opens: Open = getattr(import_module(f"deixis.data.{module}"), name)
+        return opens(root, split, list_file)
 
-
-def _kitti(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.kitti import open_kitti
-
-    return open_kitti(root, split, list_file)
-
-
-def _eth3d(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.eth3d import ETH3D
-
-    return ETH3D(root, split, list_file)
-
-
-def _scannet(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.scannet import ScanNet
-
-    return ScanNet(root, split, list_file)
-
-
-def _diode(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.diode import DIODE
-
-    return DIODE(root, split, list_file)
-
-
-def _hypersim(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.hypersim import Hypersim
-
-    return Hypersim(root, split, list_file)
-
-
-def _vkitti2(root: Path, split: str, list_file: Path | None) -> Dataset:
-    from deixis.data.vkitti2 import VirtualKITTI2
-
-    return VirtualKITTI2(root, split, list_file)
+    return open_it
 
 
 def _refcoco(name: str) -> Open:
@@ -114,13 +83,13 @@ WORLD_SPLITS = ("heldout", "val", "train", "all")
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("nyuv2", ("test", "train", "sync"), _nyuv2),
-        Reader("kitti", ("test", "val", "train", "selection"), _kitti),
-        Reader("eth3d", ("full",), _eth3d),
-        Reader("scannet", ("val",), _scannet),
-        Reader("diode", ("val", "indoors", "outdoor"), _diode),
-        Reader("hypersim", ("val", "train", "test"), _hypersim),
-        Reader("vkitti2", ("val", "train"), _vkitti2),
+        Reader("nyuv2", ("test", "train", "sync"), _in_module("nyuv2_sets", "open_nyuv2")),
+        Reader("kitti", ("test", "val", "train", "selection"), _in_module("kitti", "open_kitti")),
+        Reader("eth3d", ("full",), _in_module("eth3d", "ETH3D")),
+        Reader("scannet", ("val",), _in_module("scannet", "ScanNet")),
+        Reader("diode", ("val", "indoors", "outdoor"), _in_module("diode", "DIODE")),
+        Reader("hypersim", ("val", "train", "test"), _in_module("hypersim", "Hypersim")),
+        Reader("vkitti2", ("val", "train"), _in_module("vkitti2", "VirtualKITTI2")),
         Reader("refcoco", (*UNC_SPLITS, "google-val", "google-test", "google-train"), _refcoco("refcoco")),
         Reader("refcoco+", UNC_SPLITS, _refcoco("refcoco+")),
         Reader("refcocog", ("umd-val", "umd-test", "umd-train", "google-val", "google-train"), _refcoco("refcocog")),

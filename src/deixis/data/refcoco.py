@@ -5,7 +5,7 @@ Layout of lichengunc/refer and henghuiding/gRefCOCO, under one root::
     refcoco/refs(unc).p  refs(google).p  instances.json
     refcoco+/refs(unc).p  instances.json
     refcocog/refs(umd).p  refs(google).p  instances.json
-    grefcoco/grefs(unc).json  instances.json
+    grefcoco/grefs(unc).json  instances.json                        (or grefs(unc).p)
     images/mscoco/images/train2014/COCO_train2014_000000000009.jpg   (or images/train2014, or train2014)
 
 A ref is a thing, or in gRefCOCO any number of them, with its sentences. The pickles are read without executing what
@@ -18,7 +18,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from deixis.data.container import COPY_AGAIN, Container
-from deixis.data.dataset import Dataset, Expression, Sample, check_count
+from deixis.data.dataset import CountError, Dataset, Expression, Sample, count_error
 from deixis.data.nyuv2_refer import decode_rle
 from deixis.errors import InputError, UsageError
 from deixis.io import printable
@@ -141,8 +141,7 @@ class RefCoco(Dataset):
         own_list: the list, or the file of refs where it is none of the published ones; None otherwise.
 
     Raises:
-        InputError: if the root has another layout, a file is missing or damaged, or counts are not the published
-            ones.
+        InputError: if the root has another layout, or a file is missing or damaged.
         UsageError: for an unknown dataset or split.
     """
 
@@ -160,15 +159,23 @@ class RefCoco(Dataset):
         self._files = Container(root)
         partition, part = split.split("-")
         refs, instances = refs_path(name, partition), instances_path(name)
+        pickled = refs.replace(".json", ".p")
+        if not self._files.has(refs) and self._files.has(pickled):
+            refs = pickled
         self._pictures = self._layout(refs, instances)
         self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == part]
         if list_file is not None:
             self._refs = _listed(self._refs, Path(list_file))
         self._annotated = _Instances.read(self._files, instances, self._refs)
-        self.own_list = refs if self._annotated.description == WORLD else None
+        if not self._refs:
+            raise InputError(self._files.label(refs), f"has no refs of {split}", COPY_AGAIN)
         if list_file is not None:
             self.own_list = printable(list_file)
-        self._check_counts(self._files.label(refs))
+        elif self._annotated.description == WORLD:
+            self.own_list = refs
+        else:
+            self.incomplete = self._count_error(self._files.label(refs))
+            self.own_list = None if self.incomplete is None else refs
         self.names = [ref.name for ref in self._refs]
         if len(set(self.names)) < len(self.names):
             raise InputError(self._files.label(refs), "has two refs of one number", COPY_AGAIN)
@@ -177,12 +184,12 @@ class RefCoco(Dataset):
         """Read a sample: picture, and one expression for each sentence, all with the mask of the ref.
 
         Raises:
-            InputError: if its picture is missing or damaged or of another size, or its outline is damaged.
+            InputError: if its picture is missing or damaged or of another size, or its outline is missing or damaged.
         """
         ref, name = self._refs[index], self.names[index]
         path = f"{self._pictures}/{picture_name(ref.image_id)}"
-        rgb = self._files.picture(path)
         mask = self._annotated.mask(ref, skip_crowds=self.name == "grefcoco")
+        rgb = self._files.picture(path)
         if mask.shape != rgb.shape[:2]:
             told = f"is {_size(rgb.shape)} and {_size(mask.shape)} in {instances_path(self.name)}"
             raise InputError(self._files.label(path), told, COPY_AGAIN)
@@ -193,6 +200,14 @@ class RefCoco(Dataset):
         """The file of the picture. Raises InputError if it is missing."""
         return self._files.read(f"{self._pictures}/{picture_name(self._refs[index].image_id)}")
 
+    def missing(self) -> Iterator[str]:
+        """Pictures and annotations that are not there, one line each."""
+        for path in dict.fromkeys(f"{self._pictures}/{picture_name(ref.image_id)}" for ref in self._refs):
+            if not self._files.has(path):
+                yield f"{self._files.label(path)}: is not there"
+        lost = dict.fromkeys(what for ref in self._refs if (what := self._annotated.lacks(ref)) is not None)
+        yield from (f"{self._annotated.label}: {what}" for what in lost)
+
     def _layout(self, *needed: str) -> str:
         """The folder of pictures; refuses a root that lacks it or a file."""
         folders = [folder for folder in PICTURES if self._files.has_folder(folder)]
@@ -200,26 +215,31 @@ class RefCoco(Dataset):
         if not folders:
             missing.append(f"pictures in {' or '.join(PICTURES)}")
         if missing:
-            found = self._files.glob("*") + self._files.glob("*/*")
-            shown = f"{', '.join(found[:6])}{' …' if len(found) > 6 else ''}" if found else "nothing of the kind"
-            problem = f"has no {', no '.join(missing)}; it holds {printable(shown)}"
-            raise InputError(printable(self._files.root), problem, "lay it out as lichengunc/refer says")
+            annotated = [path for path in self._files.glob(f"{self.name}/*") if path not in needed]
+            shown = printable(", ".join(annotated[:6])) if annotated else self._files.contents()
+            problem = f"has no {', no '.join(missing)}; it holds {shown}"
+            raise InputError(
+                printable(self._files.root),
+                problem,
+                f"pass the folder that has '{self.name}' and the pictures in it, laid out as lichengunc/refer says",
+            )
         return folders[0]
 
-    def _check_counts(self, label: str) -> None:
+    def _count_error(self, label: str) -> CountError | None:
+        """The first count that is not the published one."""
         published = PUBLISHED[self.name][self.split]
-        if not self._refs:
-            raise InputError(label, f"has no refs of {self.split}", COPY_AGAIN)
-        if published is None or self.own_list:
-            return
-        for what, found, expected in (
+        if published is None:
+            return None
+        counts = (
             ("refs", len(self._refs), published.refs),
             ("pictures", len({ref.image_id for ref in self._refs}), published.pictures),
             ("sentences", sum(len(ref.sentences) for ref in self._refs), published.expressions),
-        ):
-            if expected is not None:
-                remedy = f"{COPY_AGAIN}, or name the samples you have with --list"
-                check_count(f"{label} ({what} of {self.split})", found, expected, remedy)
+        )
+        errors = (
+            count_error(f"{label} ({what} of {self.split})", found, found if expected is None else expected)
+            for what, found, expected in counts
+        )
+        return next((error for error in errors if error is not None), None)
 
 
 def _listed(refs: Sequence[_Ref], file: Path) -> list[_Ref]:
@@ -273,13 +293,21 @@ class _Instances:
             description = str(content.get("info", {}).get("description", ""))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(label, f"is no file of COCO annotations ({error!r})", COPY_AGAIN) from error
-        for what, lost in (("annotation", wanted - set(things)), ("image", pictures - set(sizes))):
-            if lost:
-                raise InputError(label, f"has no {what} {min(lost)}, which a ref names", COPY_AGAIN)
-        return cls(label, description, {number: sizes[number] for number in pictures}, segmentations, crowds)
+        named = {number: size for number, size in sizes.items() if number in pictures}
+        return cls(label, description, named, segmentations, crowds)
+
+    def lacks(self, ref: _Ref) -> str | None:
+        """What of a ref is not in the file; None for nothing."""
+        if ref.image_id not in self.sizes:
+            return f"has no image {ref.image_id}, which a ref names"
+        lost = [number for number in ref.annotations if number not in self.segmentations]
+        return f"has no annotation {lost[0]}, which a ref names" if lost else None
 
     def mask(self, ref: _Ref, *, skip_crowds: bool) -> BoolMap:
-        """All pixels that a ref means, bool [H, W]."""
+        """All pixels that a ref means, bool [H, W]. Raises InputError if that is not there or damaged."""
+        lost = self.lacks(ref)
+        if lost is not None:
+            raise InputError(self.label, lost, COPY_AGAIN)
         mask = np.zeros(self.sizes[ref.image_id], dtype=np.bool_)
         for number in ref.annotations:
             if skip_crowds and number in self.crowds:  # as gRefCOCO's own reader

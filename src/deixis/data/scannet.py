@@ -6,37 +6,30 @@ size: the 800 published frames were sampled, and their photos brought to the siz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import ClassVar
 
 from deixis.data.dataset import Sample
-from deixis.data.listed import ListedFrames, Paths, by_picture
+from deixis.data.listed import PlainFrames
 
-PICTURES = "scene*/color/*.jpg"
 PER_METRE = 1000
 
 
-class ScanNet(ListedFrames):
+class ScanNet(PlainFrames):
     """Frames of an RGB-D camera walked through rooms."""
 
     name = "scannet"
     splits = ("val",)
     lists: ClassVar = {"val": ("scannet.val",)}
-    expected = PICTURES
+    counts: ClassVar = {"val": 800}
+    expected = "scene*/color/*.jpg"
     remedy = "pass the root of scannet_val_sampled_800_1.tar of Marigold's public evaluation, or that tar"
 
-    def pictures(self) -> list[str]:
-        """Every photo under a scene's ``color``."""
-        return self.files.glob(PICTURES)
-
-    def found(self, pictures: Sequence[str]) -> list[tuple[str, Paths]]:
-        """All of them."""
-        return by_picture((picture, depth_path(picture)) for picture in pictures)
-
-    def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
-        """The lines as they are."""
-        return by_picture(lines)
+    @staticmethod
+    def depth_path(picture: str) -> str:
+        """Where the depth of a photo lies."""
+        path = PurePosixPath(picture)
+        return f"{path.parent.parent}/depth/{path.stem}.png"
 
     def __getitem__(self, index: int) -> Sample:
         """Read a frame.
@@ -47,9 +40,3 @@ class ScanNet(ListedFrames):
         picture, depth = self.paths[index]
         rgb = self.files.picture(picture)
         return Sample(self.names[index], rgb, depth=self.files.metres(depth, PER_METRE, rgb))
-
-
-def depth_path(picture: str) -> str:
-    """Where the depth of a photo lies."""
-    path = PurePosixPath(picture)
-    return f"{path.parent.parent}/depth/{path.stem}.png"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -126,7 +127,8 @@ def read_split_list(name: str, file: str | Path | None = None) -> Listing:
     known = split_list(name)
     path = known.local if file is None else Path(file)
     if file is None and not path.is_file():
-        raise InputError(f"list '{name}'", f"is not in {printable(path.parent)}", known.remedy)
+        remedy = f"{known.remedy}, or name the samples you have with --list"
+        raise InputError(f"list '{name}'", f"is not in {printable(path.parent)}", remedy)
     content = _read(path)
     _verify(known, content, printable(path), known.remedy)
     return _listing(path, content, known)
@@ -157,6 +159,11 @@ def find_listing(names: Sequence[str], file: str | Path | None) -> Listing:
                 remedy = "copy it again; if it is a list of your own, give it another name"
                 _verify(one, content, printable(path), remedy)
     return _listing(path, content, published)
+
+
+def is_here(names: Sequence[str]) -> bool:
+    """Whether one of these published lists is in the folder of lists."""
+    return any(split_list(name).local.is_file() for name in names)
 
 
 def fetch_list(name: str, out: Path) -> Path:
@@ -228,11 +235,14 @@ def _listing(path: Path, content: bytes, published: SplitList | None) -> Listing
     )  # torch comes with it, which those who only name lists need not wait for
 
     try:
-        samples = read_split(content.decode().splitlines())
+        samples = read_split(content.decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise InputError(printable(path), "is no text", "pass a list of paths, one sample a line") from error
     except UsageError as error:
         raise InputError(printable(path), f"{error.subject} {error.problem}", error.remedy) from error
     if not samples:
         raise InputError(printable(path), "names no sample", "pass a list with one sample a line")
+    if published is None and len({sample[0] for sample in samples}) < len(samples):
+        twice = next(name for name, times in Counter(sample[0] for sample in samples).items() if times > 1)
+        raise InputError(printable(path), f"names '{printable(twice)}' twice", "leave each sample on one line")
     return Listing(tuple(samples), path, published)

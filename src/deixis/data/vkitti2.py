@@ -48,6 +48,7 @@ class VirtualKITTI2(ListedFrames):
     name = "vkitti2"
     splits = tuple(SCENES)
     lists: ClassVar = {"val": ("vkitti2.val",), "train": ("vkitti2.train",)}
+    counts: ClassVar = {"val": 5364, "train": 20148}
     expected = "vkitti_2.0.3_rgb/Scene*/*/frames/rgb/Camera_*/rgb_*.jpg (or the same under rgb/, or in the root)"
     remedy = "unpack vkitti_2.0.3_rgb.tar, vkitti_2.0.3_depth.tar and vkitti_2.0.3_textgt.tar.gz into one folder each"
 

@@ -41,6 +41,13 @@ class Setting:
     ranges: tuple[float, ...] = INDOORS
 
     @property
+    def region(self) -> DepthProtocol | None:
+        """Where, and within which range, depth counts; None where none is scored."""
+        if isinstance(self.protocol, AffineProtocol):
+            return self.protocol.dataset.region
+        return self.protocol if isinstance(self.protocol, DepthProtocol) else None
+
+    @property
     def words(self) -> str:
         """The protocol in a sentence."""
         protocol = self.protocol
@@ -49,7 +56,8 @@ class Setting:
         if isinstance(protocol, ReferProtocol):
             size = protocol.size
             return f"masks at {f'{size[0]} x {size[1]} px' if size else 'the own size of each picture'}"
-        region = protocol.dataset.region if isinstance(protocol, AffineProtocol) else protocol
+        region = self.region
+        assert region is not None  # what is left scores depth
         said = [f"depth above {region.min_depth:g} and below {region.max_depth:g} m", f"crop '{region.crop}'"]
         if isinstance(protocol, AffineProtocol) and protocol.dataset.mask_file:
             said = ["where the mask file of the set says so"]

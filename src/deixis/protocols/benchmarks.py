@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deixis.data.dataset import check_count
+from deixis.data.dataset import count_error
 from deixis.data.refcoco import PUBLISHED
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.depth import KITTI_GARG, NYU_EIGEN, DepthProtocol
@@ -54,11 +54,13 @@ class Benchmark:
         """Refuse a number of samples that is not the published one.
 
         Raises:
-            InputError: if they differ; names both.
+            CountError: if they differ; names both.
         """
-        if self.count is not None:
-            where = f"{self.name} ({self.dataset} {self.split})"
-            check_count(where, found, self.count, "score the whole split once, or call it something else")
+        where = f"{self.name} ({self.dataset} {self.split})"
+        remedy = "score the whole split once, or call it something else"
+        error = None if self.count is None else count_error(where, found, self.count, remedy)
+        if error is not None:
+            raise error
 
 
 def _referring() -> list[Benchmark]:

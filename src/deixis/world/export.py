@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,81 +27,6 @@ CAPTIONS = "captions.parquet"
 """Their captions, as recipes take them."""
 
 
-# A layout's module is imported when it is written: names are listed without h5py and the like.
-
-
-def _nyuv2() -> Writer:
-    from deixis.world.export_nyuv2 import export_nyuv2
-
-    return export_nyuv2
-
-
-def _nyuv2_labelled() -> Writer:
-    from deixis.world.export_nyuv2 import export_nyuv2_labelled
-
-    return export_nyuv2_labelled
-
-
-def _nyuv2_mat() -> Writer:
-    from deixis.world.export_nyuv2 import export_nyuv2_mat
-
-    return export_nyuv2_mat
-
-
-def _nyuv2_sync() -> Writer:
-    from deixis.world.export_nyuv2 import export_nyuv2_sync
-
-    return export_nyuv2_sync
-
-
-def _kitti() -> Writer:
-    from deixis.world.export_kitti import export_kitti
-
-    return export_kitti
-
-
-def _kitti_selection() -> Writer:
-    from deixis.world.export_kitti import export_kitti_selection
-
-    return export_kitti_selection
-
-
-def _hypersim() -> Writer:
-    from deixis.world.export_relative import export_hypersim
-
-    return export_hypersim
-
-
-def _vkitti2() -> Writer:
-    from deixis.world.export_relative import export_vkitti2
-
-    return export_vkitti2
-
-
-def _eth3d() -> Writer:
-    from deixis.world.export_relative import export_eth3d
-
-    return export_eth3d
-
-
-def _scannet() -> Writer:
-    from deixis.world.export_relative import export_scannet
-
-    return export_scannet
-
-
-def _diode() -> Writer:
-    from deixis.world.export_relative import export_diode
-
-    return export_diode
-
-
-def _refcoco() -> Writer:
-    from deixis.world.export_refcoco import export_refcoco
-
-    return export_refcoco
-
-
 @dataclass(frozen=True)
 class Layout:
     """A way to lay frames out as files.
@@ -108,29 +34,35 @@ class Layout:
     Attributes:
         name: as ``deixis world export --as`` takes it.
         kind: of the frames it shows; None for both.
-        writer: imports the function that writes it.
+        module: of :mod:`deixis.world`, with the function ``export_NAME`` that writes it. It is imported when that is
+            called for: names are listed without h5py and the like.
     """
 
     name: str
     kind: Kind | None
-    writer: Callable[[], Writer]
+    module: str
+
+    def writer(self) -> Writer:
+        """The function that writes it."""
+        found: Writer = getattr(import_module(f"deixis.world.{self.module}"), f"export_{self.name.replace('-', '_')}")
+        return found
 
 
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        Layout("nyuv2", "rooms", _nyuv2),
-        Layout("nyuv2-labelled", "rooms", _nyuv2_labelled),
-        Layout("nyuv2-mat", "rooms", _nyuv2_mat),
-        Layout("nyuv2-sync", "rooms", _nyuv2_sync),
-        Layout("kitti", "roads", _kitti),
-        Layout("kitti-selection", "roads", _kitti_selection),
-        Layout("hypersim", "rooms", _hypersim),
-        Layout("vkitti2", "roads", _vkitti2),
-        Layout("eth3d", None, _eth3d),
-        Layout("scannet", "rooms", _scannet),
-        Layout("diode", None, _diode),
-        Layout("refcoco", None, _refcoco),
+        Layout("nyuv2", "rooms", "export_nyuv2"),
+        Layout("nyuv2-labelled", "rooms", "export_nyuv2"),
+        Layout("nyuv2-mat", "rooms", "export_nyuv2"),
+        Layout("nyuv2-sync", "rooms", "export_nyuv2"),
+        Layout("kitti", "roads", "export_kitti"),
+        Layout("kitti-selection", "roads", "export_kitti"),
+        Layout("hypersim", "rooms", "export_relative"),
+        Layout("vkitti2", "roads", "export_relative"),
+        Layout("eth3d", None, "export_relative"),
+        Layout("scannet", "rooms", "export_relative"),
+        Layout("diode", None, "export_relative"),
+        Layout("refcoco", None, "export_refcoco"),
     )
 }
 

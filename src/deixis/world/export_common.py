@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from PIL import Image
 
 from deixis.camera import Camera
 from deixis.data.world import WorldFrame
-from deixis.io import write_png16
+from deixis.io import write_image, write_png16, write_text
 from deixis.types import RGB, FloatMap, IntMap
+from deixis.world.export import LIST
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,17 @@ def write_depth16(path: Path, depth: FloatMap, per_metre: float) -> None:
     """Write depth [H, W] [m] as a 16-bit PNG; 0, for unknown, where there is none or it is too far for 16 bits."""
     steps = np.rint(depth.astype(np.float64) * per_metre)
     write_png16(path, np.where((steps > 0) & (steps < 65536), steps, 0).astype(np.uint16), {})
+
+
+def write_picture(path: Path, rgb: RGB) -> None:
+    """Write a picture [H, W, 3] in the format that its name says."""
+    write_image(path, Image.fromarray(rgb))
+
+
+def write_list(out: Path, lines: Sequence[str]) -> int:
+    """Write the list of an export's samples, one a line. Returns how many there are."""
+    write_text(out / LIST, "".join(f"{line}\n" for line in lines))
+    return len(lines)
 
 
 def place_name(frame: WorldFrame) -> str:

@@ -10,14 +10,11 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 
-from PIL import Image
-
 from deixis.camera import Camera
 from deixis.data.kitti import CALIBRATION
 from deixis.data.world import WorldFrame
-from deixis.io import write_image, write_text
-from deixis.world.export import LIST
-from deixis.world.export_common import fitted, write_depth16
+from deixis.io import write_text
+from deixis.world.export_common import fitted, write_depth16, write_list, write_picture
 
 WIDTH, HEIGHT = 1242, 375
 SELECTION_WIDTH, SELECTION_HEIGHT = 1216, 352
@@ -47,12 +44,11 @@ def export_kitti(frames: Iterable[WorldFrame], out: Path) -> int:
         day, drive = _drive(number)
         picture = f"{day}/{drive}/image_02/data/{_FIRST_INDEX:010d}.png"
         depth = f"{drive}/proj_depth/groundtruth/image_02/{_FIRST_INDEX:010d}.png"
-        write_image(out / picture, Image.fromarray(shown.rgb))
+        write_picture(out / picture, shown.rgb)
         write_depth16(out / "data_depth_annotated" / "val" / depth, shown.depth, _PER_METRE)
         write_text(out / day / CALIBRATION, _calibration(shown.camera))
-        lines.append(f"{picture} {depth} {shown.camera.fx:.4f}\n")
-    write_text(out / LIST, "".join(lines))
-    return len(lines)
+        lines.append(f"{picture} {depth} {shown.camera.fx:.4f}")
+    return write_list(out, lines)
 
 
 def export_kitti_selection(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -68,12 +64,11 @@ def export_kitti_selection(frames: Iterable[WorldFrame], out: Path) -> int:
         stem = f"{drive}_image_{_FIRST_INDEX:010d}_image_02"
         picture = f"image/{stem}.png"
         depth = f"groundtruth_depth/{drive}_groundtruth_depth_{_FIRST_INDEX:010d}_image_02.png"
-        write_image(folder / picture, Image.fromarray(shown.rgb))
+        write_picture(folder / picture, shown.rgb)
         write_depth16(folder / depth, shown.depth, _PER_METRE)
         write_text(folder / "intrinsics" / f"{stem}.txt", _matrix(shown.camera, columns=3) + "\n")
-        lines.append(f"{picture} {depth}\n")
-    write_text(out / LIST, "".join(lines))
-    return len(lines)
+        lines.append(f"{picture} {depth}")
+    return write_list(out, lines)
 
 
 def _drive(number: int) -> tuple[str, str]:

@@ -10,15 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from deixis.data.hdf5 import hdf5
 from deixis.data.nyuv2_sets import HEIGHT, MAT, MAT_SPLITS, WIDTH
 from deixis.data.world import WorldFrame
-from deixis.io import write_image, write_text
 from deixis.types import RGB
-from deixis.world.export import LIST
-from deixis.world.export_common import fitted, place_name, write_depth16
+from deixis.world.export_common import fitted, place_name, write_depth16, write_list, write_picture
 
 FOCAL_PX = 518.8579
 """What the lists of the training layout end their lines with."""
@@ -47,11 +44,10 @@ def export_nyuv2(frames: Iterable[WorldFrame], out: Path) -> int:
         shown = fitted(frame, WIDTH, HEIGHT)
         picture, depth = _sync_names(place_name(frame), number)
         folder = out / "official_splits" / "test"
-        write_image(folder / picture, Image.fromarray(_black_border(shown.rgb)))
+        write_picture(folder / picture, _black_border(shown.rgb))
         write_depth16(folder / depth, shown.depth, _MILLIMETRES)
-        lines.append(f"/{picture} /{depth}\n")
-    write_text(out / LIST, "".join(lines))
-    return len(lines)
+        lines.append(f"/{picture} /{depth}")
+    return write_list(out, lines)
 
 
 def export_nyuv2_sync(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -63,11 +59,10 @@ def export_nyuv2_sync(frames: Iterable[WorldFrame], out: Path) -> int:
     for number, frame in enumerate(frames):
         shown = fitted(frame, WIDTH, HEIGHT)
         picture, depth = _sync_names(f"{place_name(frame)}_{number + 1:04d}", 0)
-        write_image(out / "sync" / picture, Image.fromarray(shown.rgb))
+        write_picture(out / "sync" / picture, shown.rgb)
         write_depth16(out / "sync" / depth, shown.depth, _MILLIMETRES)
-        lines.append(f"/{picture} /{depth} {FOCAL_PX}\n")
-    write_text(out / LIST, "".join(lines))
-    return len(lines)
+        lines.append(f"/{picture} /{depth} {FOCAL_PX}")
+    return write_list(out, lines)
 
 
 def export_nyuv2_labelled(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -80,12 +75,11 @@ def export_nyuv2_labelled(frames: Iterable[WorldFrame], out: Path) -> int:
         shown = fitted(frame, WIDTH, HEIGHT)
         folder = f"test/{place_name(frame)}_{number:04d}"
         picture, depth, filled = (f"{folder}/{what}_{number:04d}.png" for what in ("rgb", "depth", "filled"))
-        write_image(out / picture, Image.fromarray(shown.rgb))
+        write_picture(out / picture, shown.rgb)
         for path in (depth, filled):  # nothing is unknown in the world
             write_depth16(out / path, shown.depth, _MILLIMETRES)
-        lines.append(f"{picture} {depth} {filled}\n")
-    write_text(out / LIST, "".join(lines))
-    return len(lines)
+        lines.append(f"{picture} {depth} {filled}")
+    return write_list(out, lines)
 
 
 def export_nyuv2_mat(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -121,7 +115,7 @@ def export_nyuv2_mat(frames: Iterable[WorldFrame], out: Path) -> int:
             place = place_name(frame)
             scene_types.append(place)
             scenes.append(f"{place}_{number:04d}")
-            lines.append(f"test/{scenes[-1]}/rgb_{number:04d}.png test/{scenes[-1]}/depth_{number:04d}.png\n")
+            lines.append(f"test/{scenes[-1]}/rgb_{number:04d}.png test/{scenes[-1]}/depth_{number:04d}.png")
         for field, texts in (("sceneTypes", scene_types), ("scenes", scenes)):
             letters = [mat.create_dataset(f"#refs#/{field}{n}", data=_letters(text)) for n, text in enumerate(texts)]
             cells = mat.create_dataset(field, (1, len(texts)), h5py.ref_dtype)
@@ -130,8 +124,7 @@ def export_nyuv2_mat(frames: Iterable[WorldFrame], out: Path) -> int:
     part.replace(out / MAT)
     numbers = np.arange(1, len(lines) + 1)[:, None]
     savemat(out / MAT_SPLITS, {"testNdxs": numbers, "trainNdxs": np.zeros((0, 1))})
-    write_text(out / LIST, "".join(lines))
-    return len(lines)
+    return write_list(out, lines)
 
 
 def _sync_names(folder: str, number: int) -> tuple[str, str]:

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from deixis.data import diode, eth3d, hypersim, scannet, vkitti2
+from deixis.data import diode, hypersim, vkitti2
+from deixis.data.eth3d import ETH3D
 from deixis.data.hdf5 import hdf5
+from deixis.data.scannet import PER_METRE, ScanNet
 from deixis.data.world import WorldFrame
-from deixis.io import write_image, write_npy, write_png16, write_text
-from deixis.types import RGB
-from deixis.world.export import LIST
-from deixis.world.export_common import fitted, place_name, write_depth16
+from deixis.io import write_npy, write_png16, write_text
+from deixis.world.export_common import fitted, place_name, write_depth16, write_list, write_picture
 from deixis.world.generate import write_whole
 
 _SKY_CODE = 65535  # in Virtual KITTI 2: 655.35 m
@@ -38,11 +37,11 @@ def export_eth3d(frames: Iterable[WorldFrame], out: Path) -> int:
     lines = []
     for frame in frames:
         picture = f"rgb/{place_name(frame)}/images/dslr_images/DSC_{frame.seed:04d}.JPG"
-        depth = eth3d.depth_path(picture)
-        _write_picture(out / picture, frame.rgb)
+        depth = ETH3D.depth_path(picture)
+        write_picture(out / picture, frame.rgb)
         write_whole(out / depth, np.where(frame.depth > 0, frame.depth, np.inf).astype("<f4").tobytes())
         lines.append(f"{picture} {depth}")
-    return _write_list(out, lines)
+    return write_list(out, lines)
 
 
 def export_scannet(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -51,11 +50,11 @@ def export_scannet(frames: Iterable[WorldFrame], out: Path) -> int:
     for frame in frames:
         shown = fitted(frame, 640, 480)
         picture = f"scene{frame.seed:04d}_00/color/000000.jpg"
-        depth = scannet.depth_path(picture)
-        _write_picture(out / picture, shown.rgb)
-        write_depth16(out / depth, shown.depth, scannet.PER_METRE)
+        depth = ScanNet.depth_path(picture)
+        write_picture(out / picture, shown.rgb)
+        write_depth16(out / depth, shown.depth, PER_METRE)
         lines.append(f"{picture} {depth}")
-    return _write_list(out, lines)
+    return write_list(out, lines)
 
 
 def export_diode(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -67,11 +66,11 @@ def export_diode(frames: Iterable[WorldFrame], out: Path) -> int:
         scan = f"{frame.seed:05d}"
         picture = f"{place}/scene_00000/scan_{scan}/00000_{scan}_{place}_000_000.png"
         depth, mask = diode.map_paths(picture)
-        _write_picture(out / picture, shown.rgb)
+        write_picture(out / picture, shown.rgb)
         write_npy(out / depth, shown.depth[..., None])
         write_npy(out / mask, (shown.depth > 0).astype(np.float32))
         lines.append(f"{picture} {depth} {mask}")
-    return _write_list(out, lines)
+    return write_list(out, lines)
 
 
 def export_vkitti2(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -88,7 +87,7 @@ def export_vkitti2(frames: Iterable[WorldFrame], out: Path) -> int:
         picture = f"vkitti_2.0.3_rgb/{variant}/frames/rgb/Camera_0/rgb_{number:05d}.jpg"
         depth = f"vkitti_2.0.3_depth/{variant}/frames/depth/Camera_0/depth_{number:05d}.png"
         codes = np.rint(shown.depth.astype(np.float64) * vkitti2.PER_METRE).clip(1, _SKY_CODE)
-        _write_picture(out / picture, shown.rgb)
+        write_picture(out / picture, shown.rgb)
         write_png16(out / depth, np.where(shown.depth > 0, codes, _SKY_CODE).astype(np.uint16), {})
         camera = shown.camera
         # Published matrices count from the centre of the first pixel.
@@ -97,7 +96,7 @@ def export_vkitti2(frames: Iterable[WorldFrame], out: Path) -> int:
         lines.append(f"{picture} {depth}")
     for variant, rows in cameras.items():
         write_text(out / f"vkitti_2.0.3_textgt/{variant}/intrinsic.txt", "\n".join([vkitti2.HEADER, *rows]) + "\n")
-    return _write_list(out, lines)
+    return write_list(out, lines)
 
 
 def export_hypersim(frames: Iterable[WorldFrame], out: Path) -> int:
@@ -129,21 +128,12 @@ def export_hypersim(frames: Iterable[WorldFrame], out: Path) -> int:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([hypersim.SPLITS_COLUMNS, *rows])
     write_text(out / hypersim.SPLITS_FILE, table.getvalue())
-    return _write_list(out, lines)
+    return write_list(out, lines)
 
 
 def _side(index: int) -> str:
     period, remainder = _VAL
     return "val" if index % period == remainder else "train"
-
-
-def _write_picture(path: Path, rgb: RGB) -> None:
-    write_image(path, Image.fromarray(rgb))
-
-
-def _write_list(out: Path, lines: list[str]) -> int:
-    write_text(out / LIST, "".join(f"{line}\n" for line in lines))
-    return len(lines)
 
 
 def _write_hdf5(path: Path, values: npt.NDArray[Any], dtype: str) -> None:
