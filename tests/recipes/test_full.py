@@ -200,6 +200,38 @@ def test_a_recipe_trains_goes_on_and_loads(
     assert "one's own" not in card
 
 
+def test_a_cache_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while it is filled, by a run that is killed and goes on, nor when it is full."""
+    steps = [
+        "optimisation.steps=10",
+        "optimisation.save_every=4",
+        "optimisation.eval_every=10",
+        "data.sets.vkitti2=null",
+    ]
+    steps += ["optimisation.batch_size=1", "optimisation.lr_batch=1", "data.validation.vkitti2=null"]
+    cached = [*steps, f"cache={tmp_path / 'cache'}"]
+    plain = weights_in(run(sets.recipe("marigold", tmp_path / "plain", *steps), lambda row: None))
+    save = loop.save_state
+
+    def save_and_die(state: dict[str, Any], path: Path) -> None:
+        save(state, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_state", save_and_die)
+        run(sets.recipe("marigold", tmp_path / "filling", *cached), lambda row: None)
+    said: list[str] = []
+    for out in ("filling", "full"):
+        weights = run(sets.recipe("marigold", tmp_path / out, *cached), lambda row: None, said.append)
+        assert weights_in(weights) == plain
+    assert [line for line in said if "cache" in line] == []  # what is said, is said of pictures that learn or change
+    shares = [rows_of(tmp_path / out)[0]["cached"] for out in ("filling", "full")]
+    assert 0 < shares[0] < 1
+    assert shares[1] == 1
+    metrics = [rows_of(tmp_path / out)[-1] for out in ("plain", "full")]
+    assert {**metrics[0], "seconds": 0} == {**metrics[1], "seconds": 0}
+
+
 def test_the_loss_falls(sets: Sets, tmp_path: Path) -> None:
     rates = ["optimisation.lr=5e-3", "optimisation.groups=matrices", "optimisation.shape=constant"]
     long = ["optimisation.steps=20", "optimisation.save_every=20", "optimisation.eval_every=20"]

@@ -173,6 +173,7 @@ class Recipe:
         best: metric of the evaluation and ``min`` or ``max``, for example ``val_nyuv2_abs_rel min``: those weights
             are left as well, in ``weights-best``.
         log: ``tensorboard``, ``wandb`` or ``none``, beside ``log.jsonl``.
+        cache: folder where what frozen networks make of texts and pictures is kept (:mod:`deixis.training.cache`).
         threads: CPU threads.
         device: where to train: ``cpu``, ``cuda`` …
         out: folder of the run.
@@ -202,6 +203,7 @@ class Recipe:
     lora: int = 0
     best: str | None = None
     log: str = "tensorboard"
+    cache: str | None = None
     threads: int = 2
     device: str = "cpu"
     out: str = MISSING
@@ -236,6 +238,7 @@ FREE = frozenset(
         "threads",
         "best",
         "log",
+        "cache",
         "optimisation.lr_batch",
         "optimisation.save_every",
         "optimisation.eval_every",

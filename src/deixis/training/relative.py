@@ -91,10 +91,7 @@ class RelativeLearning:
         vae: AutoencoderKL = model_.vae
         with torch.no_grad():
             picture = encode(vae, batch["image"])
-            ids = batch["ids"]
-            if self.padding == "none":
-                ids = ids[:, : int(self._lengths(ids).max())]
-            text = model_.text_tower(ids)
+            ids, text = self._told(model_.text_tower, batch["ids"])
         unet = model_.unet if self.padding == "max_length" else Heard(model_.unet, self._heard(ids))
         unet = cast(UNet2DConditionModel, unet)
         alphas = self.alphas_cumprod.to(picture.device)
@@ -112,6 +109,18 @@ class RelativeLearning:
         noise = batch["noise"].transpose(0, 1).flatten(0, 1) if self.system == "lotus-g" else None
         parts = lotus_objective(unet, both, targets, text, noise, alphas, mask).parts
         return parts["annotation"] * share + parts["reconstruction"]
+
+    def _told(self, tower: TextTower, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids [B, T] and their vectors [B, T, C]; by the rule ``none`` as long as the longest text.
+
+        Then each text is encoded at its own length, as inference does it, and what follows its end is zeros.
+        """
+        if self.padding == "max_length":
+            return ids, tower(ids)
+        lengths = self._lengths(ids).tolist()
+        longest = max(lengths)
+        rows = [tower(row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
+        return ids[:, :longest], torch.cat([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
 
     def _lengths(self, ids: Tensor) -> Tensor:
         """Tokens of each text with its start and its end [B]."""

@@ -57,6 +57,7 @@ from deixis.training.augment import Augmentation
 from deixis.training.autoencoder import Autoencoder, AutoencoderTask, start_as_pooling
 from deixis.training.best import Best
 from deixis.training.boards import open_board
+from deixis.training.cache import Cache, ask_alone, changed_by
 from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
 from deixis.training.checks import STAGES, check_shares, nearest
@@ -149,8 +150,10 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
         else:
             given = load_store(recipe.data, "train"), load_store(recipe.data, "val")
         best = None if recipe.best is None else Best(recipe.best, out / "best.pt")
+        cache = None if recipe.cache is None else Cache(Path(recipe.cache), say)
 
         def learn(model: nn.Module, task: Task) -> nn.Module:
+            _ask_alone(recipe, model, cache, say)
             return train(
                 model,
                 task,
@@ -162,6 +165,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 system=recipe.system,
                 best=best,
                 accelerator=accelerator,
+                cache=cache,
             )
 
         finish = _finetune_relative if recipe.system in RELATIVE else _finetune
@@ -172,7 +176,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 tokenizer = _vocabulary(recipe, out / "tokenizer", given, begun=begun)
         if recipe.system in STAGES:
             assert not isinstance(given, Disk)  # no recipe of a stage names sets
-            model, save = _pretrain(recipe, out, given, tokenizer, learn)
+            model, save = _pretrain(recipe, out, given, tokenizer, learn, cache)
         else:
             model, save = finish(recipe, out, given, tokenizer, learn)
         if accelerator.is_main_process:
@@ -189,6 +193,20 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
             write_curves(history.rows(), out / "curves.png")
     accelerator.wait_for_everyone()
     return weights
+
+
+def _ask_alone(recipe: Recipe, model: nn.Module, cache: Cache | None, say: Callable[[str], None]) -> None:
+    """Frozen networks are asked so that a cache changes nothing; says what is kept of what is learned from."""
+    if recipe.hardware.fsdp:  # a network in parts must be asked the same by all processes
+        return
+    changed = changed_by(recipe)
+    found = ask_alone(model, cache, repeated=changed is None)
+    if cache is None or recipe.system == "text-to-image":  # whose latents are known by now
+        return
+    if "pictures" in found and changed is not None:
+        say(f"cache: no latents but of validation pictures: {changed} makes new pictures in each step")
+    elif not found:
+        say(f"cache: nothing is kept: all of {recipe.system} learns")
 
 
 def _check_device(device: str) -> None:
@@ -317,7 +335,12 @@ def _settings(recipe: Recipe) -> Schedule:
 
 
 def _pretrain(
-    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+    recipe: Recipe,
+    out: Path,
+    stores: tuple[Store, Store],
+    tokenizer: CLIPTokenizer | None,
+    learn: Learn,
+    cache: Cache | None,
 ) -> tuple[nn.Module, Save]:
     """A stage of pre-training; its folder holds the parts it started from and the one it adds."""
     parts = network_parts(recipe, tokenizer)
@@ -354,6 +377,7 @@ def _pretrain(
             _wanted(parts, ("vae", "unet"), recipe)
             unet = cast(UNet2DConditionModel, parts["unet"])
             model = TextToImage(tower, unet)
+            ask_alone(parts["vae"].requires_grad_(False), cache, repeated=True)
             task = TextToImageTask(
                 vae=cast(AutoencoderKL, parts["vae"]),
                 size=(int(recipe.data.size[0]), int(recipe.data.size[1])),
