@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import deixis
 from deixis.backbones.stable_diffusion import read_denoiser
@@ -174,6 +175,8 @@ def test_a_recipe_trains_goes_on_and_loads(
     (row,) = rows_of(whole)
     assert all(math.isfinite(value) for value in row.values())
     assert any(key.startswith("val_") for key in row)
+    with Image.open(whole / "validation" / "step_000002.png") as sheet:
+        assert sheet.width > 800  # four pictures in a row
 
     saved: list[int] = []
     save = loop.save_state
@@ -202,13 +205,9 @@ def test_a_recipe_trains_goes_on_and_loads(
 
 def test_a_cache_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither while it is filled, by a run that is killed and goes on, nor when it is full."""
-    steps = [
-        "optimisation.steps=10",
-        "optimisation.save_every=4",
-        "optimisation.eval_every=10",
-        "data.sets.vkitti2=null",
-    ]
-    steps += ["optimisation.batch_size=1", "optimisation.lr_batch=1", "data.validation.vkitti2=null"]
+    steps = ["optimisation.steps=10", "optimisation.save_every=4", "optimisation.eval_every=10"]
+    steps += ["optimisation.batch_size=1", "optimisation.lr_batch=1"]
+    steps += ["data.sets.vkitti2=null", "data.validation.vkitti2=null"]
     cached = [*steps, f"cache={tmp_path / 'cache'}"]
     plain = weights_in(run(sets.recipe("marigold", tmp_path / "plain", *steps), lambda row: None))
     save = loop.save_state
@@ -217,9 +216,10 @@ def test_a_cache_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.
         save(state, path)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "save_state", save_and_die)
+    monkeypatch.setattr(loop, "save_state", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
         run(sets.recipe("marigold", tmp_path / "filling", *cached), lambda row: None)
+    monkeypatch.undo()
     said: list[str] = []
     for out in ("filling", "full"):
         weights = run(sets.recipe("marigold", tmp_path / out, *cached), lambda row: None, said.append)

@@ -193,6 +193,10 @@ def test_the_run_folder_is_complete(chain, name):
     words = {"tokenizer"} if GIVEN[name]["system"] != "autoencoder" else set()
     left = {"recipe.yaml", "log.jsonl", "state.pt", "weights", "curves.png", "environment.json"}
     left |= {"tensorboard"} if name == UNTRAINED else set()
+    if GIVEN[name]["system"] != "contrast":
+        left.add("validation")
+        sheets = [f"step_{row['step']:06d}.png" for row in rows(out) if "loss" not in row]
+        assert sorted(path.name for path in (out / "validation").iterdir()) == sheets
     assert {path.name for path in out.iterdir()} == left | words
     assert read_recipe(out / "recipe.yaml", []) == chain.recipe(name)
 

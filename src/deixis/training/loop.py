@@ -23,6 +23,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, DeixisError, UsageError
@@ -61,6 +62,10 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics on the validation split."""
+        ...
+
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """A sheet of a few validation samples, the same each time, with what the model makes of them."""
         ...
 
 
@@ -230,6 +235,8 @@ def train(
                     found = task.evaluate(averaged)
                     if main:
                         log({"step": done, "seconds": now - began, **found})
+                        if (picture := task.pictures(averaged)) is not None:
+                            log.picture(done, picture)
                     if best is not None and main:
                         best(found, averaged, done)
                 if saves:
