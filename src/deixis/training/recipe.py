@@ -151,8 +151,9 @@ class Recipe:
         bins: (nearest, farthest) metric bin before training [m]; for depth without pre-training.
         text_shares: depth: how often a caption, the dataset's mean embedding and nothing are given; referring: how
             often an expression, a class word and an absent thing are asked for.
-        embedding: depth: file of ``deixis embed`` whose mean ``d`` is the dataset's; null takes that of the training
-            captions.
+        embedding: depth: file of ``deixis embed`` whose mean (``d``, or ``vd`` where a text is one vector) is the
+            dataset's; null takes that of the training captions. Those of single captions are not read from it: the
+            model's own text tower gives them, see ``cache``.
         expressions: referring: how many are asked for in one picture, which is encoded once.
         text_levels: pre-training: how often a caption of each level is taken, from a few words to distances.
         text_rate: pre-training: how often there is a caption at all.

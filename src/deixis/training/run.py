@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -603,16 +603,21 @@ def task_of(
 def _mean_embedding(path: str, model: Any) -> Tensor:  # noqa: ANN401 - EVP depth
     """The mean embedding in a file, of the model's own text tower and as long as its texts."""
     embeddings = Embeddings(path)
-    mean, _ = embeddings.of_dataset("d")
+    mean, _ = embeddings.of_dataset(_kind(model.config))
     if embeddings.about["clip_sha256"] != tensors_sha256(model.text_tower.clip):
         raise UsageError(f"embedding {path}", "is of another text tower", "run 'deixis embed' with --clip, as init")
-    if mean.shape[1] != model.config.tokens:
+    if mean.shape[1] not in (1, getattr(model.config, "tokens", 1)):
         raise UsageError(
             f"embedding {path}",
             f"has {mean.shape[1]} tokens, the model {model.config.tokens}",
             f"run 'deixis embed' with --tokens {model.config.tokens}",
         )
     return mean
+
+
+def _kind(config: Any) -> Literal["d", "vd"]:  # noqa: ANN401 - EVP depth's
+    """Which mean stands for a dataset: of vectors for each token, or of one vector for a whole text."""
+    return "vd" if getattr(config, "aggregate", "v") in ("v", "vd") else "d"
 
 
 def _finetune(
@@ -635,7 +640,9 @@ def _finetune(
         state = trained.state_dict()
         if isinstance(learning, DepthLearning) and recipe.text_shares[1]:
             # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
-            told = None if recipe.embedding is None else Embeddings(recipe.embedding).of_dataset("d")[1].provenance
+            told = None
+            if recipe.embedding is not None:
+                told = Embeddings(recipe.embedding).of_dataset(_kind(trained.config))[1].provenance
             manifest.config["stored"] = [told or "aggregate:" + "+".join(_sources(recipe))]
             state["stored_text"] = learning.fixed_text(trained)[0].cpu()
         half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
