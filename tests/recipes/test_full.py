@@ -204,7 +204,7 @@ def test_a_recipe_trains_goes_on_and_loads(
 
 
 def test_a_cache_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither while it is filled, by a run that is killed and goes on, nor when it is full."""
+    """Of a run that is killed while it fills one, and goes on with what is there."""
     steps = ["optimisation.steps=10", "optimisation.save_every=4", "optimisation.eval_every=10"]
     steps += ["optimisation.batch_size=1", "optimisation.lr_batch=1"]
     steps += ["data.sets.vkitti2=null", "data.validation.vkitti2=null"]
@@ -221,14 +221,11 @@ def test_a_cache_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.
         run(sets.recipe("marigold", tmp_path / "filling", *cached), lambda row: None)
     monkeypatch.undo()
     said: list[str] = []
-    for out in ("filling", "full"):
-        weights = run(sets.recipe("marigold", tmp_path / out, *cached), lambda row: None, said.append)
-        assert weights_in(weights) == plain
+    weights = run(sets.recipe("marigold", tmp_path / "filling", *cached), lambda row: None, said.append)
+    assert weights_in(weights) == plain
     assert [line for line in said if "cache" in line] == []  # what is said, is said of pictures that learn or change
-    shares = [rows_of(tmp_path / out)[0]["cached"] for out in ("filling", "full")]
-    assert 0 < shares[0] < 1
-    assert shares[1] == 1
-    metrics = [rows_of(tmp_path / out)[-1] for out in ("plain", "full")]
+    assert 0.5 < rows_of(tmp_path / "filling")[0]["cached"] <= 1
+    metrics = [rows_of(tmp_path / out)[-1] for out in ("plain", "filling")]
     assert {**metrics[0], "seconds": 0} == {**metrics[1], "seconds": 0}
 
 
