@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_an_entry_is_computed_once(tmp_path: Path) -> None:
     assert entry == tmp_path / "cache" / "ab" / "ab12.safetensors"
     assert list(entry.parent.iterdir()) == [entry]
     assert copy.deepcopy(cache) is cache
+    assert said == []
+
+
+def test_many_may_fill_it_at_once(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def fill(_: int) -> bool:
+        cache = Cache(tmp_path, said.append)
+        return all(cache(f"{i}a", lambda i=i: torch.full((50,), i)).eq(i).all() for i in range(20))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fill, range(4))) == [True] * 4
+    assert len(entries(tmp_path)) == len([one for one in tmp_path.rglob("*") if one.is_file()]) == 20
     assert said == []
 
 

@@ -235,7 +235,12 @@ def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
         check_free(out / "weights")
     for left in out.glob(".weights*.partial"):  # of a run that was killed while it wrote them
         shutil.rmtree(left, ignore_errors=True)
-    write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+    try:
+        write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+    except DeixisError as error:
+        raise DeixisError(
+            error.subject, error.problem, "free space on the disk, or choose another run folder with out=DIR"
+        ) from error
 
 
 def corpus(store: Store) -> list[str]:
