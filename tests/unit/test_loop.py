@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -24,6 +25,7 @@ from deixis.training.best import Best
 from deixis.training.boards import open_board
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.checks import check_shares
+from deixis.training.gallery import mask_cells
 from deixis.training.log import RunLog
 from deixis.training.loop import Schedule, train
 from deixis.training.machine import Hardware, add_lora, merge_lora, prepare_blocks
@@ -259,6 +261,19 @@ def test_weights_and_biases_is_told_when_asked(tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------- what a run leaves
+
+
+def test_masks_say_how_much_was_found():
+    rgb, truth, nothing = (
+        np.zeros((4, 6, 3), dtype=np.uint8),
+        np.zeros((4, 6), dtype=bool),
+        np.zeros((4, 6), dtype=bool),
+    )
+    truth[:, :3] = True
+    said = [[one for _, one in mask_cells(rgb, "the lamp", truth, found)] for found in (truth, np.ones_like(truth))]
+    assert said == [["“the lamp”", "found, IoU 1.00"], ["“the lamp”", "found, IoU 0.50"]]
+    for wanted in (truth, nothing):
+        assert mask_cells(rgb, "the lamp", wanted, nothing)[1][1] == "nothing found"
 
 
 def test_pictures_on_a_full_disk(tmp_path):

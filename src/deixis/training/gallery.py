@@ -211,9 +211,8 @@ def _refer_cells(predictor: MaskPredictor, depth: DepthPredictor | None, scene: 
 
 def mask_cells(rgb: RGB, words: str, truth: BoolMap, found: BoolMap) -> list[Cell]:
     """What an expression means in a picture uint8 [H, W, 3] beside what was found, masks bool [H, W]."""
-    both, either = np.sum(truth & found), np.sum(truth | found)
-    iou = f"found, IoU {both / either:.2f}" if either else "nothing found, as is right"
-    return [(_outlined(rgb, truth, TRUTH), f"“{words}”"), (_outlined(rgb, found, FOUND, filled=True), iou)]
+    said = f"found, IoU {np.sum(truth & found) / np.sum(truth | found):.2f}" if found.any() else "nothing found"
+    return [(_outlined(rgb, truth, TRUTH), f"“{words}”"), (_outlined(rgb, found, FOUND, filled=True), said)]
 
 
 def in_pairs(cells: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
