@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import deixis
 from deixis.backbones.stable_diffusion import read_denoiser
@@ -174,6 +175,8 @@ def test_a_recipe_trains_goes_on_and_loads(
     (row,) = rows_of(whole)
     assert all(math.isfinite(value) for value in row.values())
     assert any(key.startswith("val_") for key in row)
+    with Image.open(whole / "validation" / "step_000002.png") as sheet:
+        assert sheet.width > 800  # four pictures in a row
 
     saved: list[int] = []
     save = loop.save_state
@@ -198,6 +201,35 @@ def test_a_recipe_trains_goes_on_and_loads(
     card = (weights / "README.md").read_text()
     assert "* **Licence**: unknown; trained on " in card
     assert "one's own" not in card
+
+
+def test_what_a_cache_holds_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run that is killed while it fills one, and goes on with what is there; without one the last bits differ."""
+    steps = ["optimisation.steps=10", "optimisation.save_every=4", "optimisation.eval_every=10"]
+    steps += ["optimisation.batch_size=1", "optimisation.lr_batch=1"]
+    steps += ["data.sets.vkitti2=null", "data.validation.vkitti2=null"]
+    cached = [*steps, f"cache={tmp_path / 'cache'}"]
+    run(sets.recipe("marigold", tmp_path / "without", *steps), lambda row: None)
+    other = f"cache={tmp_path / 'other'}"
+    plain = weights_in(run(sets.recipe("marigold", tmp_path / "plain", *steps, other), lambda row: None))
+    save = loop.save_state
+
+    def save_and_die(state: dict[str, Any], path: Path) -> None:
+        save(state, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_state", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(sets.recipe("marigold", tmp_path / "filling", *cached), lambda row: None)
+    monkeypatch.undo()
+    said: list[str] = []
+    weights = run(sets.recipe("marigold", tmp_path / "filling", *cached), lambda row: None, said.append)
+    assert weights_in(weights) == plain
+    assert [line for line in said if "cache" in line] == []  # what is said, is said of pictures that learn or change
+    assert 0.5 < rows_of(tmp_path / "filling")[0]["cached"] <= 1
+    metrics = [rows_of(tmp_path / out)[-1] for out in ("plain", "filling")]
+    assert {**metrics[0], "seconds": 0} == {**metrics[1], "seconds": 0}
+    assert rows_of(tmp_path / "without")[0]["loss"] == pytest.approx(rows_of(tmp_path / "plain")[0]["loss"], rel=1e-4)
 
 
 def test_the_loss_falls(sets: Sets, tmp_path: Path) -> None:

@@ -195,6 +195,10 @@ def test_the_run_folder_is_complete(chain, name):
     words = {"tokenizer"} if GIVEN[name]["system"] != "autoencoder" else set()
     left = {"recipe.yaml", "log.jsonl", "state.pt", "weights", "curves.png", "environment.json"}
     left |= {"tensorboard"} if name == UNTRAINED else set()
+    if GIVEN[name]["system"] != "contrast":
+        left.add("validation")
+        sheets = [f"step_{row['step']:06d}.png" for row in rows(out) if "loss" not in row]
+        assert sorted(path.name for path in (out / "validation").iterdir()) == sheets
     assert {path.name for path in out.iterdir()} == left | words
     assert read_recipe(out / "recipe.yaml", []) == chain.recipe(name)
 
@@ -707,7 +711,7 @@ def test_sizes_that_the_library_refuses(chain, tmp_path):
     assert trouble(recipe, UsageError).startswith("backbone: cannot be built (")
 
 
-def test_a_full_disk_at_any_file_is_named_and_loses_nothing(chain, tmp_path):
+def test_a_full_disk_at_any_file_is_named_and_loses_nothing(chain, tmp_path, monkeypatch):
     """A quota stands in for the disk: too little for the file that comes next, again and again."""
     out = tmp_path / "run"
     recipe = chain.short(out)
@@ -722,7 +726,10 @@ def test_a_full_disk_at_any_file_is_named_and_loses_nothing(chain, tmp_path):
 
     full(100, "recipe.yaml")
     full(words - 1, "tokenizer")
-    full(words + 1, "state.pt")
+    full(words + 1, "validation")
+    with monkeypatch.context() as patch:
+        patch.setattr(DepthTask, "pictures", lambda task, model: None)
+        full(words + 1, "state.pt")
     run(recipe, lambda row: None)
     finished = weights(out)
     (out / "curves.png").unlink()

@@ -84,6 +84,9 @@ class Ripples:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return {"val": float(model.eval()(torch.ones(1, 4, 6, 6).double()).mean())}
 
+    def pictures(self, model: nn.Module) -> None:
+        """None."""
+
 
 class Blocks(nn.Module):
     """What is fetched as one, a batch norm, what is left to the root, and what does not learn."""

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -439,6 +440,10 @@ def test_the_worlds_captions_are_embedded_and_stand_for_it_in_training(
     expected = aggregate(said, encoder(network.text_tower, tokenizer, 12))
     mean = _mean_embedding("embeddings.safetensors", network)
     torch.testing.assert_close(mean, expected, atol=1e-6, rtol=1e-5)
+    for switch in ("v", "vd"):  # a text is one vector: so is the mean
+        one = SimpleNamespace(text_tower=network.text_tower, config=SimpleNamespace(aggregate=switch, tokens=12))
+        single = aggregate(said, encoder(network.text_tower, tokenizer, 12), pooled=True)
+        torch.testing.assert_close(_mean_embedding("embeddings.safetensors", one), single, atol=1e-6, rtol=1e-5)
     embeddings = Embeddings("embeddings.safetensors")
     assert embeddings.about["caption_model"] == "world"
     digest = hashlib.sha256(frames[4].encoded).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import asdict, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -17,12 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deixis.backbones.features import UNetFeatures
-from deixis.errors import CheckpointError, UsageError
+from deixis.errors import CheckpointError, DeixisError, UsageError
 from deixis.training import boards
 from deixis.training.best import Best
 from deixis.training.boards import open_board
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.checks import check_shares
+from deixis.training.gallery import mask_cells
 from deixis.training.log import RunLog
 from deixis.training.loop import Schedule, train
 from deixis.training.machine import Hardware, add_lora, merge_lora, prepare_blocks
@@ -31,7 +34,7 @@ from deixis.training.record import write_curves, write_environment
 from deixis.training.run import _settings
 from tests.tiny import stable_diffusion
 from tests.unit.test_recipe import DEPTH, ROOT, complaint
-from tests.unit.test_training import SCHEDULE, Killed, Wave, go, same, wave_model
+from tests.unit.test_training import SCHEDULE, Killed, Wave, go, largest_file, same, wave_model
 
 # ------------------------------------------------------------------------------------------------ groups and rates
 
@@ -195,6 +198,17 @@ def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+def seen(folder: Path) -> list[tuple[int, tuple[int, int], tuple[int, int, int]]]:
+    """Step, size and first pixel of each sheet of validation pictures."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = []
+    for event in EventAccumulator(str(folder)).Reload().Images(boards.PICTURES):
+        with Image.open(io.BytesIO(event.encoded_image_string)) as picture:
+            found.append((event.step, picture.size, picture.getpixel((0, 0))))
+    return found
+
+
 def test_tensorboard_shows_the_log_of_a_killed_run_once(tmp_path):
     path, said = tmp_path / "log.jsonl", []
     killed = RunLog(path, lambda row: None)
@@ -203,13 +217,18 @@ def test_tensorboard_shows_the_log_of_a_killed_run_once(tmp_path):
     left = tmp_path / "tensorboard" / "events.out.tfevents.1"
     left.parent.mkdir()
     left.write_bytes(b"half")  # of a row beyond the last checkpoint, which was of step 20
+    for step in (20, 30):
+        killed.picture(step, Image.new("RGB", (5, 4), (step, 0, 0)))
     log = RunLog(path, lambda row: None, lambda rows: open_board("tensorboard", tmp_path, rows, said.append))
     log.rewind(20)
+    assert [file.name for file in (tmp_path / "validation").iterdir()] == ["step_000020.png"]
     log({"step": 30, "loss": 0.5})
+    log.picture(30, Image.new("L", (5, 4), 7))
     log({"step": 30, "val_rooms_abs_rel": 0.25})
     found = shown(tmp_path / "tensorboard")
     assert found["train/loss"] == [(10, pytest.approx(0.1)), (20, pytest.approx(0.05)), (30, 0.5)]
     assert found["val/rooms_abs_rel"] == [(30, 0.25)]
+    assert seen(tmp_path / "tensorboard") == [(20, (5, 4), (20, 0, 0)), (30, (5, 4), (7, 7, 7))]
     assert said == []
 
 
@@ -218,6 +237,7 @@ def test_without_tensorboard_it_is_said_once_and_the_run_goes_on(tmp_path, monke
     said: list[str] = []
     board = open_board("tensorboard", tmp_path, [], said.append)
     board({"step": 10, "loss": 1.0})
+    board.picture(10, Image.new("L", (5, 4)))
     assert said == ["TensorBoard is not installed (pip install 'deixis[train]'): the numbers are in log.jsonl alone"]
     assert list(tmp_path.iterdir()) == []
 
@@ -225,13 +245,14 @@ def test_without_tensorboard_it_is_said_once_and_the_run_goes_on(tmp_path, monke
 def test_weights_and_biases_is_told_when_asked(tmp_path, monkeypatch):
     told: list[Any] = []
     run = SimpleNamespace(log=lambda numbers, step: told.append((step, numbers)))
-    fake = SimpleNamespace(init=lambda **given: told.append(given) or run)
+    fake = SimpleNamespace(init=lambda **given: told.append(given) or run, Image=lambda picture: picture.size)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     board = open_board("wandb", tmp_path / "mini", [{"step": 10, "loss": 2.0}], print)
     board({"step": 20, "loss": 1.0})
+    board.picture(20, Image.new("L", (5, 4)))
     assert told[0]["name"] == told[0]["id"] == "mini"
     assert told[0]["resume"] == "allow"  # it has the earlier rows already
-    assert told[1:] == [(20, {"train/loss": 1.0})]
+    assert told[1:] == [(20, {"train/loss": 1.0}), (20, {"val/pictures": (5, 4)})]
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match="log wandb: is not installed; pip install wandb"):
         open_board("wandb", tmp_path, [], print)
@@ -240,6 +261,26 @@ def test_weights_and_biases_is_told_when_asked(tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------- what a run leaves
+
+
+def test_masks_say_how_much_was_found():
+    rgb, truth, nothing = (
+        np.zeros((4, 6, 3), dtype=np.uint8),
+        np.zeros((4, 6), dtype=bool),
+        np.zeros((4, 6), dtype=bool),
+    )
+    truth[:, :3] = True
+    said = [[one for _, one in mask_cells(rgb, "the lamp", truth, found)] for found in (truth, np.ones_like(truth))]
+    assert said == [["“the lamp”", "found, IoU 1.00"], ["“the lamp”", "found, IoU 0.50"]]
+    for wanted in (truth, nothing):
+        assert mask_cells(rgb, "the lamp", wanted, nothing)[1][1] == "nothing found"
+
+
+def test_pictures_on_a_full_disk(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl", lambda row: None)
+    with largest_file(50), pytest.raises(DeixisError, match=r"step_000020.png: cannot be written .* start it again"):
+        log.picture(20, Image.new("L", (5, 4)))
+    assert list((tmp_path / "validation").iterdir()) == []
 
 
 def test_curves_and_environment(tmp_path):

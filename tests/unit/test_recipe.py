@@ -227,6 +227,14 @@ def test_parts_are_checked_one_by_one(tmp_path, part, sizes, names):
     assert complaint(path).startswith(f"{names}: ")
 
 
+def test_what_refers_to_an_open_value_is_open():
+    path = REPOSITORY / "recipes" / "evp_depth_nyu.yaml"  # validated on where it is trained
+    line = complaint(path, "init=x")
+    assert line == f"{path}: leaves data.sets.nyu.root open; add data.sets.nyu.root=VALUE to the command"
+    # A misspelt key is said first: it is why the value is open.
+    assert complaint(path, "init=x", "data.sets.nyu.rot=y").startswith("data.sets.nyu.rot: is not a key of a set; did")
+
+
 def test_open_values_are_listed():
     assert re.search(r"leaves data\.root open; add data\.root=VALUE", complaint(DEPTH))
     assert read_recipe(DEPTH, ["data.root=null", "data.world=somewhere"]).data.root is None

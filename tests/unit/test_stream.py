@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from deixis.data.dataset import Dataset, Sample
 from deixis.data.transforms import resized
 from deixis.errors import DeixisError, InputError, UsageError
+from deixis.training.gallery import Cell
 from deixis.training.licences import OWN, PLAIN, licence_of
 from deixis.training.loop import SEEDS_APART
 from deixis.training.recipe import Data, DiskSet, Optimisation, Recipe
@@ -208,6 +210,9 @@ class Learner:
     def validate(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> dict[str, float]:
         return {"mean": float(np.mean([sample.rgb.mean() for sample in samples]))}
 
+    def shown(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> list[list[Cell]]:
+        return [[(Image.fromarray(sample.rgb), sample.name)] for sample in samples]
+
 
 def test_a_task_has_the_mean_of_its_micro_batches(tmp_path: Path) -> None:
     read, said = stream(tmp_path)
@@ -220,6 +225,13 @@ def test_a_task_has_the_mean_of_its_micro_batches(tmp_path: Path) -> None:
     assert task.loss(model, batch).item() == pytest.approx(model.weight.item() ** 2 * np.mean(means), rel=1e-5)
     assert task.data == "5 numbers train " + task.data.split()[3] + " 3 numbers train " + task.data.split()[-1]
     assert task.evaluate(model) == {"val_many_mean": pytest.approx(4 / 3)}  # of samples 0, 1 and 3
+    rows = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deixis.training.stream.contact_sheet", lambda found: rows.extend(found))
+        task.pictures(model)
+        StreamTask(Learner(), read, sources(), 3, seed=7).pictures(model)
+        assert StreamTask(Learner(), read, [], 3, seed=7).pictures(model) is None
+    assert [name for ((_, name),) in rows] == ["0", "1", "3", "0", "2", "100"]  # three in all, evenly spread in each
     task = StreamTask(Learner(), read, sources(3)[:1], 3, seed=7)
     assert task.evaluate(model) == {"val_many_mean": 0.5}
     assert said == ["skipped many: 3: 3.png: is not there"]

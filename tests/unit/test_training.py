@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from deixis.conditioning.describe import aggregate, class_description, encoder
@@ -231,6 +232,9 @@ class Wave:
         model.train()
         return {"val": out}
 
+    def pictures(self, model: nn.Module) -> Image.Image:
+        return Image.new("L", (4, 3), round(self.evaluate(model)["val"] * 10_000) % 256)
+
 
 def wave_model() -> nn.Module:
     torch.manual_seed(0)
@@ -277,6 +281,10 @@ def log_of(out: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if key not in ("seconds", "waiting")} for row in rows]
 
 
+def pictures_of(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "validation").iterdir())}
+
+
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
 
@@ -295,6 +303,8 @@ def test_however_often_a_run_is_killed_it_ends_the_same(tmp_path):
                         file.write('{"step": 1')
         assert same(go(out), undisturbed)
         assert log_of(out) == log_of(tmp_path / "undisturbed")
+        assert pictures_of(out) == pictures_of(tmp_path / "undisturbed")
+    assert list(pictures_of(tmp_path / "undisturbed")) == [f"step_0000{step}.png" for step in (12, 24, 36, 47)]
 
 
 def test_the_log_has_every_tenth_step_and_every_evaluation_once(tmp_path):

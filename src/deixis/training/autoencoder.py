@@ -14,8 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from PIL import Image
 from torch import Tensor, nn
 
+from deixis.training.gallery import ROWS, Cell, drawn, sheet, spread
 from deixis.training.store import SOURCES, Sampler, Store
 
 # Offset that rides beside each colour, large against it, so that a group norm hardly sees the picture.
@@ -209,6 +211,22 @@ class AutoencoderTask:
                     values = reconstruction(model, self.val.images[rows], size)
                     found |= {f"val_{source}_{name}_{size[0]}": value for name, value in values.items()}
         return found
+
+    @torch.inference_mode()
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """A few validation pictures beside what comes back of them, two in a row."""
+        training = model.training
+        model.eval()
+        vae: Any = model.vae
+        device = next(model.parameters()).device
+        height, width = (side // 8 * 8 for side in self.size)
+        cells: list[Cell] = []
+        for row in spread(range(len(self.val)), 2 * ROWS):
+            x = F.interpolate(self.val.images[row][None].float(), size=(height, width), mode="bilinear", antialias=True)
+            back = vae.decode(vae.encode(x.to(device) / 127.5 - 1).latent_dist.mean).sample
+            cells += [(drawn(x / 127.5 - 1), self.val.places[row]), (drawn(back), "encoded and decoded")]
+        model.train(training)
+        return sheet(cells, 4) if cells else None
 
 
 def as_picture(depth: Tensor) -> Tensor:

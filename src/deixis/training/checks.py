@@ -218,6 +218,8 @@ def _check_names(recipe: Recipe) -> None:
         _refuse("hardware.precision", "fp16", "choose bf16 or no: CPUs compute in no other format")
     if recipe.hardware.precision == "fp16" and recipe.hardware.fsdp:
         _refuse("hardware.precision", "fp16", "choose bf16 or no: hardware.fsdp scales no losses")
+    if recipe.cache is not None and recipe.hardware.fsdp:
+        _refuse("cache", recipe.cache, "use null with hardware.fsdp, whose processes must all compute the same")
     if recipe.lora and (recipe.system in STAGES or recipe.init is None):
         _refuse("lora", recipe.lora, "give init=DIR to a depth or referring system: updates need weights to update")
     if recipe.best is not None and (len(recipe.best.split()) != 2 or recipe.best.split()[1] not in ORDERS):

@@ -133,3 +133,6 @@ class ContrastTask:
         ]
         self.auxiliary.train(training)
         return {"val_first_of_10": sum(right) / max(1, len(right))}
+
+    def pictures(self, model: nn.Module) -> None:
+        """None: it sees features, not pictures."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -21,9 +22,12 @@ from deixis.data.world import LEVELS
 from deixis.protocols.depth import depth_metrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
+from deixis.training.gallery import ROWS, depth_row, spread
 from deixis.training.losses import silog, silog_moments
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
+from deixis.types import Depth, Text
+from deixis.viz import contact_sheet
 
 # Captions with distances in metres would give the answer away.
 NON_METRIC_LEVELS = LEVELS - 1
@@ -206,6 +210,21 @@ class DepthTask(DepthLearning):
                 for name in ("abs_rel", "d1"):
                     found[f"val_{source}_{name}"] = float(np.mean([one[name] for one in values]))
         return found
+
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """Picture, truth, prediction without text, and error of a few validation frames."""
+        text = text_tower(model)(self.empty.to(next(model.parameters()).device), pooled=self.pooled)
+        predict = depth_predictor(model, text, self.picture)
+        rows = []
+        for row in spread(range(len(self.val)), ROWS):
+            rgb, truth = self.val.images[row].permute(1, 2, 0).numpy(), self.val.depths[row, 0].float().numpy()
+            rows.append(depth_row(rgb, truth, shown_depth(predict(rgb), self.max_depth), self.val.places[row]))
+        return contact_sheet(rows) if rows else None
+
+
+def shown_depth(depth: Tensor, far: float) -> Depth:
+    """Depth [H, W] [m] as it is drawn, at most ``far``."""
+    return Depth(depth.float().cpu().clamp(1e-3, far).numpy(), "metric", Text("", "empty"), "validation")
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Sheets of pictures beside a card: what a model makes of frames it never saw.
+"""Sheets of pictures beside a card, and during a run: what a model makes of frames it never saw.
 
 Photos of NYU Depth v2 may not be passed on: their sheets go into the run folder, never beside the weights.
 """
@@ -6,9 +6,11 @@ Photos of NYU Depth v2 may not be passed on: their sheets go into the run folder
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from deixis.asking import measure
 from deixis.errors import DeixisError
@@ -20,12 +22,15 @@ from deixis.types import RGB, BoolMap, Depth, FloatMap, Text
 from deixis.viz import DEPTH_PERCENTILES, colorize_depth, contact_sheet, depth_legend, error_map
 
 Cell = tuple[Image.Image, str]
+Shown = TypeVar("Shown")
 
 # Width of one picture [px]; four of them fill a sheet.
 WIDTH = 380
 TRUTH, FOUND = (0, 200, 120), (255, 45, 120)
 # Errors from this share of the colour scale's far end on are drawn alike.
 WORST = 0.25
+# Rows of a sheet of validation pictures.
+ROWS = 3
 # What the demo's photo is asked for.
 DEMO_EXPRESSIONS = ("the bed", "the window")
 
@@ -40,8 +45,8 @@ def demo_photo() -> RGB | None:
         return None
 
 
-def spread(scenes: Sequence[Scene], count: int) -> list[Scene]:
-    """Some scenes, evenly spread over all."""
+def spread(scenes: Sequence[Shown], count: int) -> list[Shown]:
+    """Some of all, evenly spread."""
     return [scenes[i] for i in np.linspace(0, len(scenes), min(count, len(scenes)), endpoint=False).astype(int)]
 
 
@@ -69,8 +74,19 @@ def depth_sheet(
 
 
 def _depth_row(predictor: DepthPredictor, scene: Scene) -> list[Cell]:
-    rgb, truth = scene.rgb(), scene.depth()
-    depth = predictor(rgb)
+    rgb = scene.rgb()
+    return depth_row(rgb, scene.depth(), predictor(rgb), scene.place)
+
+
+def depth_row(rgb: RGB, truth: FloatMap, depth: Depth, said: str) -> list[Cell]:
+    """Picture, true depth, predicted depth on the same colour scale, and error.
+
+    Args:
+        rgb: the picture, uint8 [H, W, 3].
+        truth: float32 [H, W] [m], 0 where unknown.
+        depth: what was predicted, in metres.
+        said: beneath the picture.
+    """
     known = (truth > 0) & (truth < 80)
     low, high = _ends(np.where(known, truth, 0))
     worst = max(0.1, WORST * high)
@@ -78,7 +94,7 @@ def _depth_row(predictor: DepthPredictor, scene: Scene) -> list[Cell]:
     true = Depth(np.where(known, truth, 0).astype(np.float32), "metric", depth.text, "truth")
     wrong = np.asarray(error_map(depth.values, true.values, worst))
     return [
-        (_over(_enlarged(rgb)), scene.place),
+        (_over(_enlarged(rgb)), said),
         (_coloured(true, low, high), "true depth"),
         (_coloured(depth, low, high), "predicted depth"),
         (_over(_enlarged(wrong)), f"error, black 0, yellow {worst:.1f} m; AbsRel {off:.2f}"),
@@ -166,8 +182,7 @@ def refer_sheet(
         for words in DEMO_EXPRESSIONS:
             seen, said = _found(predictor, depth, photo, words)
             cells.append([(_enlarged(photo), f"the demo's photo: “{words}”"), (seen, said)])
-    rows = [[cell for pair in cells[i : i + 2] for cell in pair] for i in range(0, len(cells), 2)]
-    return contact_sheet(rows) if rows else None
+    return contact_sheet(in_pairs(cells)) if cells else None
 
 
 def _examples(scenes: Scenes, count: int) -> Iterator[tuple[Scene, Asked]]:
@@ -194,6 +209,17 @@ def _refer_cells(predictor: MaskPredictor, depth: DepthPredictor | None, scene: 
     return [(_outlined(rgb, mask, TRUTH), f"“{asked.text}”{away}"), (seen, said)]
 
 
+def mask_cells(rgb: RGB, words: str, truth: BoolMap, found: BoolMap) -> list[Cell]:
+    """What an expression means in a picture uint8 [H, W, 3] beside what was found, masks bool [H, W]."""
+    said = f"found, IoU {np.sum(truth & found) / np.sum(truth | found):.2f}" if found.any() else "nothing found"
+    return [(_outlined(rgb, truth, TRUTH), f"“{words}”"), (_outlined(rgb, found, FOUND, filled=True), said)]
+
+
+def in_pairs(cells: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """Rows with two of these each."""
+    return [[cell for pair in cells[i : i + 2] for cell in pair] for i in range(0, len(cells), 2)]
+
+
 def _found(predictor: MaskPredictor, depth: DepthPredictor | None, rgb: RGB, words: str) -> Cell:
     mask = predictor(rgb, words)
     if not mask.found:
@@ -217,6 +243,11 @@ def _outlined(rgb: RGB, mask: BoolMap, colour: tuple[int, int, int], *, filled: 
 
 
 # ---------------------------------------------------------------------------------------------------- the stages
+
+
+def drawn(x: Tensor) -> Image.Image:
+    """[1, 3, H, W] in [-1, 1] as a picture."""
+    return Image.fromarray(((x[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def sheet(cells: Sequence[Cell], columns: int) -> Image.Image:

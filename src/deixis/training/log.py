@@ -1,17 +1,36 @@
-"""The log of a run: one JSON line for every tenth step and every evaluation."""
+"""The log of a run: one JSON line for every tenth step and every evaluation, and pictures of these."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
 
 from deixis.errors import DeixisError
-from deixis.io import write_text
+from deixis.io import write_image, write_text
 
 Log = Callable[[dict[str, float]], None]
-# What shows a run while it goes on: it is given the rows there are, and takes those that follow.
-Opener = Callable[[list[dict[str, float]]], Log]
+# Folder of the validation pictures in that of a run.
+PICTURES = "validation"
+
+
+class Board(Protocol):
+    """What shows a run while it goes on."""
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Show a row."""
+        ...
+
+    def picture(self, step: int, picture: Image.Image) -> None:
+        """Show the validation pictures of a step."""
+        ...
+
+
+# It is given the rows there are, and takes those that follow.
+Opener = Callable[[list[dict[str, float]]], Board]
 
 
 class RunLog:
@@ -27,7 +46,7 @@ class RunLog:
         self.path = path
         self.listener = listener
         self.opener = opener
-        self.board: Log | None = None
+        self.board: Board | None = None
 
     def __call__(self, row: dict[str, float]) -> None:
         """Append a row.
@@ -46,6 +65,20 @@ class RunLog:
         if self.board is not None:
             self.board(row)
 
+    def picture(self, step: int, picture: Image.Image) -> None:
+        """Keep the validation pictures of a step, as a PNG beside the log.
+
+        Raises:
+            DeixisError: if the disk does not take it.
+        """
+        path = self.path.parent / PICTURES / f"step_{step:06d}.png"
+        try:
+            write_image(path, picture)
+        except DeixisError as error:
+            raise DeixisError(path, error.problem, "free space on the disk and start it again") from error
+        if self.board is not None:
+            self.board.picture(step, picture)
+
     def rows(self) -> list[dict[str, float]]:
         """What is in the file."""
         if not self.path.is_file():
@@ -57,6 +90,9 @@ class RunLog:
 
         An interrupted run may have logged more than its last checkpoint holds, and half a line at the end.
         """
+        for shown, path in pictures_in(self.path.parent):
+            if shown > step:
+                path.unlink()
         if self.path.is_file():
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _step(line) <= step]
@@ -64,6 +100,12 @@ class RunLog:
                 write_text(self.path, "".join(f"{line}\n" for line in kept))
         if self.opener is not None:
             self.board = self.opener(self.rows())
+
+
+def pictures_in(out: Path) -> list[tuple[int, Path]]:
+    """The validation pictures in a run folder, with their steps."""
+    found = [(path.stem.removeprefix("step_"), path) for path in (out / PICTURES).glob("step_*.png")]
+    return sorted((int(step), path) for step, path in found if step.isdecimal())
 
 
 def _step(line: str) -> float:

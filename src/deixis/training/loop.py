@@ -23,10 +23,12 @@ from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, DeixisError, UsageError
 from deixis.training.best import Best
+from deixis.training.cache import Cache
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.fsdp import optimiser_in_parts, own, part_as, scatter, whole
 from deixis.training.groups import Groups, parameter_groups
@@ -60,6 +62,10 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics on the validation split."""
+        ...
+
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """A sheet of a few validation samples, the same each time, with what the model makes of them."""
         ...
 
 
@@ -128,6 +134,7 @@ def train(
     system: str | None = None,
     best: Best | None = None,
     accelerator: Accelerator | None = None,
+    cache: Cache | None = None,
 ) -> nn.Module:
     """Train ``model`` in place, resuming from ``out/state.pt`` if it is there.
 
@@ -142,6 +149,7 @@ def train(
         system: whose parameter groups, where they are the published ones.
         best: keeps the best of the evaluated weights.
         accelerator: this process among those of the run.
+        cache: of the frozen networks; how often it had what was asked for is logged.
 
     Returns:
         the averaged model. With ``fsdp`` it is the main process's alone that holds the weights.
@@ -209,6 +217,8 @@ def train(
             now = time.perf_counter()
             if done % 10 == 0:
                 row = {"step": done, "loss": running / 10, "lr": schedule.lr_at(step), "norm": norm}
+                if cache is not None:
+                    row["cached"] = cache.share()
                 if main:
                     log({**row, "seconds": now - began, "waiting": waited / (now - since)})
                 running, waited, since = 0.0, 0.0, now
@@ -225,6 +235,8 @@ def train(
                     found = task.evaluate(averaged)
                     if main:
                         log({"step": done, "seconds": now - began, **found})
+                        if (picture := task.pictures(averaged)) is not None:
+                            log.picture(done, picture)
                     if best is not None and main:
                         best(found, averaged, done)
                 if saves:

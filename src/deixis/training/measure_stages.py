@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -25,10 +24,11 @@ from deixis.training.checkpoint import load_state
 from deixis.training.comparison import Comparison, Estimate, comparison_table, mean, table
 from deixis.training.contrast import ImageSide, TextSide, grid_features
 from deixis.training.distill import teacher_maps
+from deixis.training.gallery import drawn
 from deixis.training.recipe import Recipe
 from deixis.training.scenes import CAPTION_LEVEL, TITLES
 from deixis.training.store import SOURCES, Store
-from deixis.training.text_to_image import SCHEDULER, TextToImage, TextToImageTask, caption_losses, retrieved
+from deixis.training.text_to_image import TextToImage, TextToImageTask, caption_losses, retrieved, sampled
 
 # Frames of a source that are looked at.
 FRAMES = 100
@@ -42,7 +42,7 @@ FREE_PROMPTS = (
     "a blue sofa in a living room",
     "a village street with a row of trees",
 )
-STEPS, GUIDANCE = 30, 4.0
+STEPS = 30
 
 
 def _some(store: Store, number: int) -> Tensor:
@@ -244,21 +244,14 @@ def samples(weights: Path, recipe: Recipe, store: Store) -> list[tuple[Image.Ima
     tower = TextTower(read_text_encoder(weights / "text_encoder"), frozen=True)
     tokenizer, tokens = read_tokenizer(weights / "tokenizer"), tower.clip.config.max_position_embeddings
     model, vae = TextToImage(tower, read_denoiser(weights / "unet")).eval(), read_autoencoder(weights / "vae")
-    scheduler = DDIMScheduler(**SCHEDULER)
-    scheduler.set_timesteps(STEPS)
     prompts = []
     for rows in (store.rows("rooms")[:5], store.rows("roads")[:3]):
         prompts += [store.captions[row][1][0] for row in rows.tolist()]  # the main things: short enough to be read
     prompts += FREE_PROMPTS
     ids = tokenize(tokenizer, [*prompts, *[""] * len(prompts)], tokens)
-    height, width = (int(side) // 8 for side in recipe.data.size)
-    shape = (len(prompts), vae.config.latent_channels, height, width)
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    for step in scheduler.timesteps:
-        told, untold = model(latents.repeat(2, 1, 1, 1), step.expand(2 * len(prompts)), ids).chunk(2)
-        latents = scheduler.step(untold + GUIDANCE * (told - untold), step, latents).prev_sample
-    pictures = vae.decode(latents / vae.config.scaling_factor).sample
-    return [(_picture(one[None]), prompt) for one, prompt in zip(pictures, prompts, strict=True)]
+    size = (int(recipe.data.size[0]), int(recipe.data.size[1]))
+    pictures = sampled(model, vae, ids, size, STEPS)
+    return [(drawn(one[None]), prompt) for one, prompt in zip(pictures, prompts, strict=True)]
 
 
 @torch.inference_mode()
@@ -272,10 +265,5 @@ def reconstructed(weights: Path, recipe: Recipe, images: Tensor) -> list[list[tu
         back: Tensor = vae.decode(vae.encode(x).latent_dist.mean).sample
         average = F.interpolate(F.avg_pool2d(x, 8), scale_factor=8, mode="nearest")
         named = ((x, "picture"), (back, "encoded and decoded"), (average, "averaged over 8 x 8"))
-        rows.append([(_picture(one), name) for one, name in named])
+        rows.append([(drawn(one), name) for one, name in named])
     return rows
-
-
-def _picture(x: Tensor) -> Image.Image:
-    """[1, 3, H, W] in [-1, 1] as a picture."""
-    return Image.fromarray(((x[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
 from deixis.errors import UsageError
@@ -151,8 +151,9 @@ class Recipe:
         bins: (nearest, farthest) metric bin before training [m]; for depth without pre-training.
         text_shares: depth: how often a caption, the dataset's mean embedding and nothing are given; referring: how
             often an expression, a class word and an absent thing are asked for.
-        embedding: depth: file of ``deixis embed`` whose mean ``d`` is the dataset's; null takes that of the training
-            captions.
+        embedding: depth: file of ``deixis embed`` whose mean (``d``, or ``vd`` where a text is one vector) is the
+            dataset's; null takes that of the training captions. Those of single captions are not read from it: the
+            model's own text tower gives them, see ``cache``.
         expressions: referring: how many are asked for in one picture, which is encoded once.
         text_levels: pre-training: how often a caption of each level is taken, from a few words to distances.
         text_rate: pre-training: how often there is a caption at all.
@@ -173,6 +174,7 @@ class Recipe:
         best: metric of the evaluation and ``min`` or ``max``, for example ``val_nyuv2_abs_rel min``: those weights
             are left as well, in ``weights-best``.
         log: ``tensorboard``, ``wandb`` or ``none``, beside ``log.jsonl``.
+        cache: folder where what frozen networks make of texts and pictures is kept (:mod:`deixis.training.cache`).
         threads: CPU threads.
         device: where to train: ``cpu``, ``cuda`` …
         out: folder of the run.
@@ -202,6 +204,7 @@ class Recipe:
     lora: int = 0
     best: str | None = None
     log: str = "tensorboard"
+    cache: str | None = None
     threads: int = 2
     device: str = "cpu"
     out: str = MISSING
@@ -236,6 +239,7 @@ FREE = frozenset(
         "threads",
         "best",
         "log",
+        "cache",
         "optimisation.lr_batch",
         "optimisation.save_every",
         "optimisation.eval_every",
@@ -270,9 +274,9 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
             OmegaConf.update(merged, key, value, merge=True)
         except OmegaConfBaseException as error:
             raise UsageError(key, f"is {value} ({_first_line(error)})", "see the recipe's comments") from error
-    open_keys = sorted(OmegaConf.missing_keys(merged))
+    open_keys = OmegaConf.missing_keys(merged)
     if open_keys:
-        raise UsageError(path, f"leaves {', '.join(open_keys)} open", f"add {open_keys[0]}=VALUE to the command")
+        raise _left_open(path, open_keys)
     recipe: Recipe = OmegaConf.to_object(merged)  # type: ignore[assignment]  # of the schema's class
     check(recipe)
     return recipe
@@ -289,11 +293,27 @@ def _merge(path: Path, overrides: list[str]) -> dict[str, Any]:
         changes = OmegaConf.from_dotlist(overrides)
     except (OmegaConfBaseException, ValueError, TypeError, YAMLError) as error:
         raise UsageError(f"overrides {' '.join(overrides)}", _first_line(error), "write key=value") from error
+    merged: object = loaded
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(loaded, changes), resolve=True)
+        merged = OmegaConf.merge(loaded, changes)
+        for _ in _entries(_plain(merged, resolve=False)):  # a misspelt key before what it leaves open
+            pass
+        return _plain(merged, resolve=True)
+    except InterpolationToMissingValueError as error:
+        written = _flat(_plain(merged, resolve=False), "")
+        raise _left_open(path, [key for key, value in written.items() if value == MISSING]) from error
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise UsageError(path, _first_line(error), "see the recipe's comments") from error
-    return {str(key): value for key, value in dict(merged).items()}  # type: ignore[arg-type]  # a mapping, as above
+
+
+def _plain(merged: object, *, resolve: bool) -> dict[str, Any]:
+    found: Any = OmegaConf.to_container(merged, resolve=resolve)
+    return {str(key): value for key, value in found.items()}
+
+
+def _left_open(path: Path, keys: Iterable[str]) -> UsageError:
+    keys = sorted(keys)
+    return UsageError(path, f"leaves {', '.join(keys)} open", f"add {keys[0]}=VALUE to the command")
 
 
 def _entries(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

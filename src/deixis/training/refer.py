@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -19,10 +20,12 @@ from deixis.errors import InputError, UsageError
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
+from deixis.training.gallery import ROWS, in_pairs, mask_cells, spread
 from deixis.training.losses import mask_loss, mask_weight
 from deixis.training.semantics import coarse
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Store, resized
+from deixis.viz import contact_sheet
 from deixis.world.words import flip, plural
 
 # Other words for the classes, so that a user's word is not met for the first time at inference.
@@ -209,6 +212,16 @@ class ReferTask(ReferLearning):
                 values = metrics.compute()
                 found |= {f"val_{source}_{name}": values[name] for name in ("oiou", "miou")}
         return found
+
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """What a few validation expressions mean beside what is found, two in a row."""
+        cells = []
+        for pair in spread([pair for pool in self.val_pools for pair in pool[0]], 2 * ROWS):
+            rgb = self.val.images[pair.frame].permute(1, 2, 0).numpy()
+            probability = mask_probability(model, self.tokenizer, self.tokens, self.size, rgb, (pair.words,))[0]
+            truth = _mask(pair, self.val, self.val_masks) > 0
+            cells.append(mask_cells(rgb, pair.words, truth.numpy(), (probability.cpu() > 0.5).numpy()))
+        return contact_sheet(in_pairs(cells)) if cells else None
 
 
 def pairs_of(store: Store, root: Path | None) -> tuple[list[tuple[list[_Pair], ...]], Tensor]:

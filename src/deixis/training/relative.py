@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -28,7 +29,9 @@ from deixis.systems.e2e_ft import E2EFT, E2EFTConfig
 from deixis.systems.lotus import Lotus, LotusConfig
 from deixis.systems.marigold import Marigold, MarigoldConfig
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
-from deixis.training.depth import NON_METRIC_LEVELS
+from deixis.training.cache import is_asked_alone
+from deixis.training.depth import NON_METRIC_LEVELS, shown_depth
+from deixis.training.gallery import ROWS, depth_row, spread
 from deixis.training.normalise import Target, e2e_ft_target, far_where_invalid, lotus_target, marigold_target
 from deixis.training.objectives import (
     System,
@@ -45,6 +48,7 @@ from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
 from deixis.training.text_to_image import SCHEDULER
 from deixis.types import RGB
+from deixis.viz import contact_sheet
 
 # What each system's schedule has beside Stable Diffusion's: Marigold v1-1's ends in pure noise.
 SCHEDULES: dict[System, dict[str, Any]] = {
@@ -91,10 +95,7 @@ class RelativeLearning:
         vae: AutoencoderKL = model_.vae
         with torch.no_grad():
             picture = encode(vae, batch["image"])
-            ids = batch["ids"]
-            if self.padding == "none":
-                ids = ids[:, : int(self._lengths(ids).max())]
-            text = model_.text_tower(ids)
+            ids, text = self._told(model_.text_tower, batch["ids"])
         unet = model_.unet if self.padding == "max_length" else Heard(model_.unet, self._heard(ids))
         unet = cast(UNet2DConditionModel, unet)
         alphas = self.alphas_cumprod.to(picture.device)
@@ -113,6 +114,22 @@ class RelativeLearning:
         parts = lotus_objective(unet, both, targets, text, noise, alphas, mask).parts
         return parts["annotation"] * share + parts["reconstruction"]
 
+    def _told(self, tower: TextTower, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids [B, T] and their vectors [B, T, C]; by the rule ``none`` as long as the longest text.
+
+        What follows the end of a shorter one is not heard.
+        """
+        if self.padding == "max_length":
+            return ids, tower(ids)
+        lengths = self._lengths(ids).tolist()
+        longest = max(lengths)
+        ids = ids[:, :longest]
+        if not is_asked_alone(tower):
+            return ids, tower(ids)
+        # Each at its own length: an entry of the cache must not depend on the others.
+        rows = [tower(row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
+        return ids, torch.cat([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
+
     def _lengths(self, ids: Tensor) -> Tensor:
         """Tokens of each text with its start and its end [B]."""
         return (ids == self.tokenizer.eos_token_id).int().argmax(dim=1) + 1
@@ -121,7 +138,6 @@ class RelativeLearning:
         """Bool [B, T], where a text has not ended yet."""
         return torch.arange(ids.shape[1], device=ids.device) < self._lengths(ids)[:, None]
 
-    @torch.inference_mode()
     def scored(
         self,
         model: nn.Module,
@@ -132,7 +148,25 @@ class RelativeLearning:
         far: float,
         size: tuple[int, int],
     ) -> dict[str, float] | None:
-        """AbsRel, d1 … of a picture after alignment; None without a known depth.
+        """AbsRel, d1 … of a picture after alignment; None without a known depth. Arguments as :meth:`aligned`."""
+        depth = self.aligned(model, rgb, truth, text, seed, far, size)
+        if depth is None:
+            return None
+        valid = _scored(truth, far)
+        return affine_metrics(depth[valid], truth[valid])
+
+    @torch.inference_mode()
+    def aligned(
+        self,
+        model: nn.Module,
+        rgb: RGB,
+        truth: Tensor,
+        text: str,
+        seed: int,
+        far: float,
+        size: tuple[int, int],
+    ) -> Tensor | None:
+        """Depth [H, W] [m] of a picture, aligned to the truth; None without a known depth.
 
         Args:
             model: in evaluation mode.
@@ -143,7 +177,7 @@ class RelativeLearning:
             far: deeper is not scored [m].
             size: (height, width) at which the model sees it [px], multiples of 8.
         """
-        valid = (truth > 1e-3) & (truth <= far)
+        valid = _scored(truth, far)
         if not valid.any():
             return None
         model_: Any = model
@@ -153,8 +187,7 @@ class RelativeLearning:
         noise = torch.randn((1, 4, *(side // STRIDE for side in size)), generator=generator).to(vectors.device)
         map_ = F.interpolate(predict(model, image, vectors, noise), size=truth.shape, mode="bilinear")[0, 0].cpu()
         align = align_disparity if getattr(model.config, "kind", "affine") == "disparity" else align_depth
-        depth = limited(align(map_, truth, valid)[0], 1e-3, far)
-        return affine_metrics(depth[valid], truth[valid])
+        return limited(align(map_, truth, valid)[0], 1e-3, far)
 
 
 @dataclass
@@ -263,6 +296,24 @@ class RelativeTask(RelativeLearning):
     def _aligned(self, model: nn.Module, row: int, text: str) -> dict[str, float] | None:
         rgb = self.val.images[row].permute(1, 2, 0).numpy()
         return self.scored(model, rgb, self.val.depths[row, 0].float(), text, row, FAR, self.size)
+
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """Picture, truth, prediction without text after alignment, and error of a few validation frames."""
+        training = model.training
+        model.eval()
+        rows = []
+        for row in spread(range(len(self.val)), ROWS):
+            rgb, truth = self.val.images[row].permute(1, 2, 0).numpy(), self.val.depths[row, 0].float()
+            depth = self.aligned(model, rgb, truth, "", row, FAR, self.size)
+            if depth is not None:
+                rows.append(depth_row(rgb, truth.numpy(), shown_depth(depth, FAR), self.val.places[row]))
+        model.train(training)
+        return contact_sheet(rows) if rows else None
+
+
+def _scored(truth: Tensor, far: float) -> Tensor:
+    """Where depth [H, W] [m] is known and no farther than what is scored."""
+    return (truth > 1e-3) & (truth <= far)
 
 
 def noise_for(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -57,6 +57,7 @@ from deixis.training.augment import Augmentation
 from deixis.training.autoencoder import Autoencoder, AutoencoderTask, start_as_pooling
 from deixis.training.best import Best
 from deixis.training.boards import open_board
+from deixis.training.cache import Cache, ask_alone, changed_by
 from deixis.training.card import CARD, write_card
 from deixis.training.checkpoint import load_state
 from deixis.training.checks import STAGES, check_shares, nearest
@@ -149,8 +150,11 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
         else:
             given = load_store(recipe.data, "train"), load_store(recipe.data, "val")
         best = None if recipe.best is None else Best(recipe.best, out / "best.pt")
+        cache = None if recipe.cache is None else Cache(Path(recipe.cache), say)
 
         def learn(model: nn.Module, task: Task) -> nn.Module:
+            if cache is not None:
+                _ask_alone(recipe, model, cache, say)
             return train(
                 model,
                 task,
@@ -162,6 +166,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 system=recipe.system,
                 best=best,
                 accelerator=accelerator,
+                cache=cache,
             )
 
         finish = _finetune_relative if recipe.system in RELATIVE else _finetune
@@ -172,7 +177,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 tokenizer = _vocabulary(recipe, out / "tokenizer", given, begun=begun)
         if recipe.system in STAGES:
             assert not isinstance(given, Disk)  # no recipe of a stage names sets
-            model, save = _pretrain(recipe, out, given, tokenizer, learn)
+            model, save = _pretrain(recipe, out, given, tokenizer, learn, cache)
         else:
             model, save = finish(recipe, out, given, tokenizer, learn)
         if accelerator.is_main_process:
@@ -189,6 +194,18 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
             write_curves(history.rows(), out / "curves.png")
     accelerator.wait_for_everyone()
     return weights
+
+
+def _ask_alone(recipe: Recipe, model: nn.Module, cache: Cache, say: Callable[[str], None]) -> None:
+    """Frozen networks ask the cache first; says what is kept of what is learned from."""
+    changed = changed_by(recipe)
+    found = ask_alone(model, cache, repeated=changed is None)
+    if recipe.system == "text-to-image":  # whose latents are known by now
+        return
+    if "pictures" in found and changed is not None:
+        say(f"cache: no latents but of validation pictures: {changed} makes new pictures in each step")
+    elif not found:
+        say(f"cache: nothing is kept: all of {recipe.system} learns")
 
 
 def _check_device(device: str) -> None:
@@ -217,7 +234,12 @@ def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
         check_free(out / "weights")
     for left in out.glob(".weights*.partial"):  # of a run that was killed while it wrote them
         shutil.rmtree(left, ignore_errors=True)
-    write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+    try:
+        write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+    except DeixisError as error:
+        raise DeixisError(
+            error.subject, error.problem, "free space on the disk, or choose another run folder with out=DIR"
+        ) from error
 
 
 def corpus(store: Store) -> list[str]:
@@ -317,7 +339,12 @@ def _settings(recipe: Recipe) -> Schedule:
 
 
 def _pretrain(
-    recipe: Recipe, out: Path, stores: tuple[Store, Store], tokenizer: CLIPTokenizer | None, learn: Learn
+    recipe: Recipe,
+    out: Path,
+    stores: tuple[Store, Store],
+    tokenizer: CLIPTokenizer | None,
+    learn: Learn,
+    cache: Cache | None,
 ) -> tuple[nn.Module, Save]:
     """A stage of pre-training; its folder holds the parts it started from and the one it adds."""
     parts = network_parts(recipe, tokenizer)
@@ -354,6 +381,8 @@ def _pretrain(
             _wanted(parts, ("vae", "unet"), recipe)
             unet = cast(UNet2DConditionModel, parts["unet"])
             model = TextToImage(tower, unet)
+            if cache is not None:
+                ask_alone(parts["vae"].requires_grad_(False), cache, repeated=True)
             task = TextToImageTask(
                 vae=cast(AutoencoderKL, parts["vae"]),
                 size=(int(recipe.data.size[0]), int(recipe.data.size[1])),
@@ -600,16 +629,21 @@ def task_of(
 def _mean_embedding(path: str, model: Any) -> Tensor:  # noqa: ANN401 - EVP depth
     """The mean embedding in a file, of the model's own text tower and as long as its texts."""
     embeddings = Embeddings(path)
-    mean, _ = embeddings.of_dataset("d")
+    mean, _ = embeddings.of_dataset(_kind(model.config))
     if embeddings.about["clip_sha256"] != tensors_sha256(model.text_tower.clip):
         raise UsageError(f"embedding {path}", "is of another text tower", "run 'deixis embed' with --clip, as init")
-    if mean.shape[1] != model.config.tokens:
+    if mean.shape[1] not in (1, getattr(model.config, "tokens", 1)):
         raise UsageError(
             f"embedding {path}",
             f"has {mean.shape[1]} tokens, the model {model.config.tokens}",
             f"run 'deixis embed' with --tokens {model.config.tokens}",
         )
     return mean
+
+
+def _kind(config: Any) -> Literal["d", "vd"]:  # noqa: ANN401 - EVP depth's
+    """Which mean stands for a dataset: of vectors for each token, or of one vector for a whole text."""
+    return "vd" if getattr(config, "aggregate", "v") in ("v", "vd") else "d"
 
 
 def _finetune(
@@ -632,7 +666,9 @@ def _finetune(
         state = trained.state_dict()
         if isinstance(learning, DepthLearning) and recipe.text_shares[1]:
             # The dataset's mean embedding goes with the weights: it stands in for a description nobody gave.
-            told = None if recipe.embedding is None else Embeddings(recipe.embedding).of_dataset("d")[1].provenance
+            told = None
+            if recipe.embedding is not None:
+                told = Embeddings(recipe.embedding).of_dataset(_kind(trained.config))[1].provenance
             manifest.config["stored"] = [told or "aggregate:" + "+".join(_sources(recipe))]
             state["stored_text"] = learning.fixed_text(trained)[0].cpu()
         half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
@@ -31,8 +32,10 @@ from deixis.data.transforms import benchmark_frame
 from deixis.devices import one_thread
 from deixis.errors import DeixisError, InputError, UsageError
 from deixis.io import printable
+from deixis.training.gallery import ROWS, Cell
 from deixis.training.loop import SEEDS_APART
 from deixis.training.recipe import DiskSet, Recipe
+from deixis.viz import contact_sheet
 
 # Tensors of a picture, or of a micro-batch along their first dimension; and what goes with them as lists.
 Item = dict[str, Any]
@@ -417,6 +420,10 @@ class Learning(Protocol):
         """Metrics on some samples of a set."""
         ...
 
+    def shown(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> list[list[Cell]]:
+        """Rows of pictures: samples of a set, and what the model makes of them."""
+        ...
+
 
 class StreamTask:
     """A task for :func:`deixis.training.loop.train`: the loss of a batch is the mean of its micro-batches'.
@@ -450,12 +457,20 @@ class StreamTask:
         """Metrics on each validation set, ``val_LABEL_NAME``."""
         found: dict[str, float] = {}
         for source in self.validation:
-            values = self.learning.validate(model, source.given, self._looked_at(source))
+            values = self.learning.validate(model, source.given, self._looked_at(source, self.validated))
             found |= {f"val_{source.label}_{name}": value for name, value in values.items()}
         return found
 
-    def _looked_at(self, source: Source) -> Iterator[Sample]:
-        count = min(self.validated, len(source.dataset))
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """A row or a few of each validation set, but not more than :data:`~deixis.training.gallery.ROWS` in all."""
+        rows: list[list[Cell]] = []
+        for i, source in enumerate(self.validation[:ROWS]):
+            count = ROWS // len(self.validation) + (i < ROWS % len(self.validation))
+            rows += self.learning.shown(model, source.given, self._looked_at(source, count))
+        return contact_sheet(rows) if rows else None
+
+    def _looked_at(self, source: Source, some: int) -> Iterator[Sample]:
+        count = min(some, len(source.dataset))
         for index in (i * len(source.dataset) // count for i in range(count)):
             try:
                 yield source[index]

@@ -28,8 +28,9 @@ from deixis.evaluation.settings import choose
 from deixis.protocols.depth import DepthProtocol, depth_metrics
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.relative import STRIDE
-from deixis.training.depth import AGGREGATED, DepthLearning, depth_predictor
+from deixis.training.depth import AGGREGATED, DepthLearning, depth_predictor, shown_depth
 from deixis.training.distill import text_tower
+from deixis.training.gallery import Cell, depth_row, in_pairs, mask_cells
 from deixis.training.losses import mask_weight
 from deixis.training.normalise import (
     HYPERSIM_RANGE,
@@ -205,6 +206,17 @@ class StreamedDepth(DepthLearning):
                 found.append(depth_metrics(*values))
         return _means(found, ("abs_rel", "d1", "rmse"))
 
+    @torch.no_grad()
+    def shown(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> list[list[Cell]]:
+        """Picture, truth, prediction and error of each."""
+        size, far = given.size or self.prepare.picture, given.max_depth or self.prepare.max_depth
+        rows = []
+        for sample in samples:
+            depth = depth_predictor(model, self._said(model, sample), size)(sample.rgb)
+            truth = _known_depth(sample)[0].numpy()
+            rows.append(depth_row(sample.rgb, truth, shown_depth(depth, far), sample.name))
+        return rows
+
     def _said(self, model: nn.Module, sample: Sample) -> Tensor:
         """[1, T, C]."""
         place, caption = words_of(sample, CLASS), words_of(sample, OWN_CAPTION)
@@ -316,6 +328,18 @@ class StreamedRefer(ReferLearning):
         values = metrics.compute()
         return {name: values[name] for name in ("oiou", "miou")}
 
+    def shown(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> list[list[Cell]]:
+        """What the first expressions of each mean beside what is found, two in a row."""
+        cells = []
+        for sample in samples:
+            asked = sample.expressions[:2]
+            if asked:
+                texts, size = tuple(one.text for one in asked), given.size or self.prepare.size
+                found = mask_probability(model, self.tokenizer, self.tokens, size, sample.rgb, texts).cpu()
+                for one, probability in zip(asked, found, strict=True):
+                    cells.append(mask_cells(sample.rgb, one.text, one.mask, (probability > 0.5).numpy()))
+        return in_pairs(cells)
+
 
 # ------------------------------------------------------------------------------------------ affine-invariant depth
 
@@ -404,13 +428,31 @@ class StreamedRelative(RelativeLearning):
         found: dict[str, list[dict[str, float]]] = {"": [], "told_": []}
         for number, sample in enumerate(samples):
             truth = _known_depth(sample)[0]
-            own = (truth.shape[0] // STRIDE * STRIDE, truth.shape[1] // STRIDE * STRIDE)
+            size = _size(given, truth)
             caption = words_of(sample, OWN_CAPTION) if self.prepare.text_rate else None
             for key, text in (("", ""), ("told_", caption)):
                 if text is not None:
                     far = given.max_depth or math.inf
-                    one = self.scored(model, sample.rgb, truth, text, number, far, given.size or own)
+                    one = self.scored(model, sample.rgb, truth, text, number, far, size)
                     found[key] += [] if one is None else [one]
         model.train(training)
         means = {key: _means(values, ("abs_rel", "d1")) for key, values in found.items()}
         return {f"{key}{name}": value for key, values in means.items() for name, value in values.items()}
+
+    def shown(self, model: nn.Module, given: DiskSet, samples: Iterator[Sample]) -> list[list[Cell]]:
+        """Picture, truth, prediction without text after alignment, and error of each."""
+        training = model.training
+        model.eval()
+        rows, far = [], given.max_depth or math.inf
+        for number, sample in enumerate(samples):
+            truth = _known_depth(sample)[0]
+            depth = self.aligned(model, sample.rgb, truth, "", number, far, _size(given, truth))
+            if depth is not None:
+                rows.append(depth_row(sample.rgb, truth.numpy(), shown_depth(depth, far), sample.name))
+        model.train(training)
+        return rows
+
+
+def _size(given: DiskSet, truth: Tensor) -> tuple[int, int]:
+    """(height, width) at which a model sees a picture with a depth map [H, W]: the set's, or about its own [px]."""
+    return given.size or (truth.shape[0] // STRIDE * STRIDE, truth.shape[1] // STRIDE * STRIDE)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -23,10 +24,13 @@ from deixis.data.nyuv2_captions import PARAPHRASES
 from deixis.data.world import LEVELS
 from deixis.protocols.trivial import interval
 from deixis.training.distill import BLOCKS, teacher_maps
+from deixis.training.gallery import ROWS, Cell, drawn, sheet, spread
 from deixis.training.store import Sampler, Store
 
 # Near t = 0 the picture is all but clean: what perception reads the U-Net with.
 CLEAN_STEPS = 50
+# Of samples: how much they are told, and steps where a run is only looked at.
+GUIDANCE, LOOK_STEPS = 4.0, 10
 SCHEDULER: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -194,6 +198,44 @@ class TextToImageTask:
         """What the right caption is worth on validation frames (see :func:`text_gate`)."""
         found = text_gate(self, model, limit=200)
         return {f"val_{name}": value for name, value in found.items()}
+
+    def pictures(self, model: nn.Module) -> Image.Image | None:
+        """A few validation frames beside samples of their captions, two in a row."""
+        training = model.training
+        model.eval()
+        some = spread(range(len(self.val)), 2 * ROWS)
+        told = self.val_ids[some, 1, 0].long()  # the main things: short enough to be read
+        made = sampled(model, self.vae, torch.cat([told, self.empty.expand(len(some), -1)]), self.size, LOOK_STEPS)
+        cells: list[Cell] = []
+        for row, one in zip(some, made, strict=True):
+            frame = fitted(self.val.images[row][None], self.size).float() / 127.5 - 1
+            cells += [(drawn(frame), self.val.places[row]), (drawn(one[None]), self.val.captions[row][1][0])]
+        model.train(training)
+        return sheet(cells, 4) if cells else None
+
+
+@torch.inference_mode()
+def sampled(model: nn.Module, vae: AutoencoderKL, ids: Tensor, size: tuple[int, int], steps: int) -> Tensor:
+    """Pictures of texts by DDIM with guidance, about [-1, 1], [N, 3, *size], always from the same noise.
+
+    Args:
+        model: text tower and U-Net, in evaluation mode.
+        vae: the autoencoder.
+        ids: token ids of N texts, then of N empty ones [2 N, T].
+        size: (height, width) of the pictures [px].
+        steps: of the sampling.
+    """
+    scheduler = DDIMScheduler(**SCHEDULER)
+    scheduler.set_timesteps(steps)
+    device, n = next(model.parameters()).device, len(ids) // 2
+    shape = (n, vae.config.latent_channels, size[0] // 8, size[1] // 8)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    for step in scheduler.timesteps:
+        twice, at = latents.repeat(2, 1, 1, 1), step.to(device).expand(2 * n)
+        told, untold = model(twice, at, ids.to(device)).chunk(2)
+        latents = scheduler.step(untold + GUIDANCE * (told - untold), step, latents).prev_sample
+    pictures: Tensor = vae.decode(latents.to(next(vae.parameters()).device) / vae.config.scaling_factor).sample
+    return pictures
 
 
 @dataclass(frozen=True)
