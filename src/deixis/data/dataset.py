@@ -68,7 +68,7 @@ class Dataset(ABC):
         split: which part.
         names: of the samples, in the published order.
         layout: which of its published layouts the root holds; None where there is one only.
-        own_list: the file that names the samples where that is not the published list; results say so.
+        own_list: what names the samples where that is not the published list, a file or the root; results say so.
     """
 
     name: str
@@ -100,6 +100,10 @@ class Dataset(ABC):
         del index
         return None
 
+    def image(self, index: int) -> str:
+        """Which image a sample shows: several samples may show one, and are then not independent."""
+        return self.names[index]
+
     def described(self, index: int) -> dict[str, Text] | None:
         """A sample's texts; datasets that know them without reading the sample do not read it.
 
@@ -118,6 +122,15 @@ class Dataset(ABC):
                 self[index]
             except InputError as error:
                 yield f"{error.subject}: {error.problem}"
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """At most ``limit`` of the numbers below ``count``, evenly spread from 0 on; all of them without a limit.
+
+    A multiple of a limit takes what the limit took, and more.
+    """
+    some = count if limit is None else min(count, limit)
+    return [number * count // some for number in range(some)]
 
 
 class CountError(InputError):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from deixis.data.container import COPY_AGAIN, Container
 from deixis.data.dataset import Dataset
-from deixis.data.splits import Listing, find_listing, inside
+from deixis.data.splits import Listing, find_listing, inside, is_here
 from deixis.errors import InputError, UsageError
 from deixis.io import printable
 from deixis.types import RGB
@@ -25,7 +25,9 @@ class ListedFrames(Dataset):
     Args:
         root: a folder, or a plain tar of it.
         split: one of ``splits``.
-        list_file: names the frames, in its order; without one the frames found in the root are taken, by path.
+        list_file: names the frames, in its order; by default the published list, or the frames found in the root, by
+            path, where it is not in the folder of lists.
+        part: of the published list take those that are there, or without any what else is.
 
     Raises:
         UsageError: for an unknown split, or a list that leads out of the root.
@@ -43,7 +45,9 @@ class ListedFrames(Dataset):
     remedy: ClassVar[str]
     """Where to get that."""
 
-    def __init__(self, root: str | Path, split: str, list_file: str | Path | None = None) -> None:
+    def __init__(
+        self, root: str | Path, split: str, list_file: str | Path | None = None, *, part: bool = False
+    ) -> None:
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise UsageError(f"split '{printable(split)}'", f"is none of {self.name}", f"use one of {known}")
@@ -53,11 +57,16 @@ class ListedFrames(Dataset):
         if not pictures:
             problem = f"holds no {self.expected}; found {self.files.contents()}"
             raise InputError(printable(root), problem, self.remedy)
-        if list_file is None:
+        names = self.lists.get(split, ())
+        if list_file is None and not is_here(names):
             frames, self.own_list = self.found(pictures), printable(root)
         else:
-            listing = find_listing(self.lists.get(split, ()), list_file)
+            listing = find_listing(names, list_file)
             frames, self.own_list = self.listed(self._paths(listing)), listing.own
+        if part and list_file is None:
+            there = [(name, paths) for name, paths in frames if all(map(self.files.has, paths))]
+            if len(there) < len(frames):
+                frames, self.own_list = there or self.found(pictures), printable(root)
         if not frames:
             where = root if list_file is None else list_file
             raise InputError(printable(where), f"holds no frame of the split '{split}' of {self.name}", self.remedy)

@@ -26,10 +26,10 @@ import numpy as np
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN, Container
 from deixis.data.dataset import Dataset, Sample, check_count
-from deixis.data.frames import DepthFrames, FrameFiles
+from deixis.data.frames import DepthFrames, FrameFiles, those_there
 from deixis.data.hdf5 import hdf5
 from deixis.data.nyuv2 import CAMERA, scene_words
-from deixis.data.splits import Listing, find_listing, inside
+from deixis.data.splits import Listing, find_listing, inside, is_here
 from deixis.errors import InputError
 from deixis.io import printable
 from deixis.types import Text
@@ -51,10 +51,14 @@ _LISTS = {
     ("mat", "train"): ("nyuv2.train",),
     ("sync", "sync"): ("nyuv2.evp_train",),
 }
+# Where a layout's pictures lie, below the folder that its lists start from.
+_PICTURES = {"official_splits": "*/rgb_*.jpg", "labelled": "{split}/*/rgb_*.png", "sync": "*/rgb_*.jpg"}
 _NAME_YOURS = "copy the dataset again, or name the samples you have with --list"
 
 
-def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | None = None) -> Dataset:
+def open_nyuv2(
+    root: str | Path, split: str = "test", list_file: str | Path | None = None, *, part: bool = False
+) -> Dataset:
     """A split of NYUv2 in whichever layout the root holds.
 
     Args:
@@ -62,6 +66,7 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
         split: ``test`` (654 frames) and ``train`` (795) of the labelled set; ``sync`` for the frames of raw videos.
         list_file: names the samples. By default ``official_splits`` gives what is in the folder, ``mat`` what
             ``splits.mat`` beside it says, and the others what the published list says.
+        part: of a copy that is not whole, or without the published list, take what is there.
 
     Raises:
         InputError: if the root holds none of the layouts, or several; if a list is missing or damaged; if a split
@@ -69,7 +74,7 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
     """
     path = Path(root)
     if path.suffix == ".mat":
-        return NYUv2Mat(path, split, list_file)
+        return NYUv2Mat(path, split, list_file, part=part)
     files = Container(path)
     found = list(_layouts(files, split))
     if not found:
@@ -90,16 +95,22 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
     if layout == "mat":
         if path.is_file():
             raise InputError(printable(path), f"holds {MAT}, which cannot be read inside a tar", "unpack it")
-        return NYUv2Mat(path / MAT, split, list_file)
-    if layout == "official_splits" and list_file is None:
-        pictures = files.glob(f"{folder}*/rgb_*.jpg")
-        check_count(files.label(folder), len(pictures), COUNTS[split], _NAME_YOURS)
-        frames = [FrameFiles(one.removeprefix(folder), one, _sync_depth(one)) for one in pictures]
-        return NYUv2Frames(files, split, layout, frames, None)
-    listing = find_listing(_LISTS[layout, split], list_file)
-    named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
-    frames = [FrameFiles(picture, folder + picture, folder + depth) for picture, depth in named]
-    return NYUv2Frames(files, split, layout, frames, listing.own)
+        return NYUv2Mat(path / MAT, split, list_file, part=part)
+    if list_file is None and (layout == "official_splits" or (part and not is_here(_LISTS[layout, split]))):
+        pictures = files.glob(f"{folder}{_PICTURES[layout].format(split=split)}")
+        if layout == "official_splits" and not part:
+            check_count(files.label(folder), len(pictures), COUNTS[split], _NAME_YOURS)
+        frames = [FrameFiles(one.removeprefix(folder), one, _depth_beside(one)) for one in pictures]
+        whole = layout == "official_splits" and len(frames) == COUNTS[split]
+        own_list = None if whole else printable(path)
+    else:
+        listing = find_listing(_LISTS[layout, split], list_file)
+        named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
+        frames = [FrameFiles(picture, folder + picture, folder + depth) for picture, depth in named]
+        own_list = listing.own
+    if part and list_file is None:
+        frames, own_list = those_there(files, frames, own_list)
+    return NYUv2Frames(files, split, layout, frames, own_list)
 
 
 def _layouts(files: Container, split: str) -> Iterator[tuple[str, str]]:
@@ -117,10 +128,11 @@ def _layouts(files: Container, split: str) -> Iterator[tuple[str, str]]:
         yield "mat", ""
 
 
-def _sync_depth(picture: str) -> str:
-    """``a/rgb_00045.jpg`` to ``a/sync_depth_00045.png``."""
+def _depth_beside(picture: str) -> str:
+    """``a/rgb_00045.jpg`` to ``a/sync_depth_00045.png``, and ``a/rgb_0046.png`` to ``a/depth_0046.png``."""
     folder, _, name = picture.rpartition("/")
-    return f"{folder}/{name.replace('rgb_', 'sync_depth_').replace('.jpg', '.png')}"
+    depth = "depth_" if name.endswith(".png") else "sync_depth_"
+    return f"{folder}/{name.replace('rgb_', depth).replace('.jpg', '.png')}"
 
 
 def _camera(width: int, height: int) -> Camera | None:
@@ -156,6 +168,7 @@ class NYUv2Mat(Dataset):
         file: ``nyu_depth_v2_labeled.mat``.
         split: ``test`` or ``train``.
         list_file: names the samples; by default ``splits.mat`` beside the file, or else the published list.
+        part: take what ``splits.mat`` names though it is not the published number.
 
     Raises:
         InputError: if the file or a list is missing or damaged, or names frames that are not there.
@@ -165,7 +178,7 @@ class NYUv2Mat(Dataset):
     name = "nyuv2"
     layout = "mat"
 
-    def __init__(self, file: Path, split: str, list_file: str | Path | None = None) -> None:
+    def __init__(self, file: Path, split: str, list_file: str | Path | None = None, *, part: bool = False) -> None:
         self.file = file
         self.split = split
         with self._opened() as mat:
@@ -175,7 +188,10 @@ class NYUv2Mat(Dataset):
         beside = file.with_name(MAT_SPLITS)
         if list_file is None and beside.is_file():
             self.numbers = _official_numbers(beside, split)
-            check_count(printable(beside), len(self.numbers), COUNTS[split], _NAME_YOURS)
+            if not part:
+                check_count(printable(beside), len(self.numbers), COUNTS[split], _NAME_YOURS)
+            elif len(self.numbers) != COUNTS[split]:
+                self.own_list = printable(beside)
         else:
             listing = find_listing(_LISTS["mat", split], list_file)
             self.numbers = [_number(sample[0], listing) for sample in listing.samples]

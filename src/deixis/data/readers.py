@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,76 +15,78 @@ if TYPE_CHECKING:
     from deixis.data.dataset import Dataset
     from deixis.data.world import Kind
 
-Open: TypeAlias = "Callable[[Path, str, Path | None], Dataset]"
+Open: TypeAlias = "Callable[[Path, str, Path | None, bool], Dataset]"
 
 
 # A dataset's module is imported when it is opened: names are listed and checked without h5py and the like.
 
 
-def _nyuv2(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _nyuv2(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.nyuv2_sets import open_nyuv2
 
-    return open_nyuv2(root, split, list_file)
+    return open_nyuv2(root, split, list_file, part=part)
 
 
-def _kitti(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _kitti(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.kitti import open_kitti
 
-    return open_kitti(root, split, list_file)
+    return open_kitti(root, split, list_file, part=part)
 
 
-def _eth3d(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _eth3d(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.eth3d import ETH3D
 
-    return ETH3D(root, split, list_file)
+    return ETH3D(root, split, list_file, part=part)
 
 
-def _scannet(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _scannet(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.scannet import ScanNet
 
-    return ScanNet(root, split, list_file)
+    return ScanNet(root, split, list_file, part=part)
 
 
-def _diode(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _diode(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.diode import DIODE
 
-    return DIODE(root, split, list_file)
+    return DIODE(root, split, list_file, part=part)
 
 
-def _hypersim(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _hypersim(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.hypersim import Hypersim
 
-    return Hypersim(root, split, list_file)
+    return Hypersim(root, split, list_file, part=part)
 
 
-def _vkitti2(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _vkitti2(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.vkitti2 import VirtualKITTI2
 
-    return VirtualKITTI2(root, split, list_file)
+    return VirtualKITTI2(root, split, list_file, part=part)
 
 
 def _refcoco(name: str) -> Open:
-    def open_refcoco(root: Path, split: str, list_file: Path | None) -> Dataset:
+    def open_refcoco(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
         from deixis.data.refcoco import RefCoco
 
-        return RefCoco(root, name, split, list_file)
+        return RefCoco(root, name, split, list_file, part=part)
 
     return open_refcoco
 
 
 def _world(kind: Kind | None) -> Open:
-    def open_world(root: Path, split: str, list_file: Path | None) -> Dataset:
+    def open_world(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
         from deixis.data.world_dataset import WorldDataset
 
+        del part  # there is no published number of frames
         _no_list("the world", list_file)
         return WorldDataset(root, split, kind)
 
     return open_world
 
 
-def _nyuv2_rooms(root: Path, split: str, list_file: Path | None) -> Dataset:
+def _nyuv2_rooms(root: Path, split: str, list_file: Path | None, part: bool) -> Dataset:
     from deixis.data.nyuv2_rooms import NYUv2Rooms
 
+    del part
     _no_list("nyuv2-rooms", list_file)
     return NYUv2Rooms(root, split)
 
@@ -101,7 +103,8 @@ class Reader:
     Attributes:
         name: as the commands take it.
         splits: its parts; the first is taken where none is named.
-        open: reads the part of a root, with a list of samples or with the published one.
+        open: reads the part of a root, with a list of samples or with the published one; the last argument is ``part``
+            of :func:`open_dataset`.
     """
 
     name: str
@@ -133,7 +136,26 @@ READERS = {
 }
 
 
-def open_dataset(name: str, root: str | Path, split: str | None = None, list_file: str | Path | None = None) -> Dataset:
+def check_name(name: str, known: Collection[str]) -> None:
+    """Refuse a dataset that is not one of those known, and name the nearest.
+
+    Raises:
+        UsageError: if it is none of them.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? There are" if close else "use one of"
+        raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"{hint} {', '.join(known)}")
+
+
+def open_dataset(
+    name: str,
+    root: str | Path,
+    split: str | None = None,
+    list_file: str | Path | None = None,
+    *,
+    part: bool = False,
+) -> Dataset:
     """Open a split of a dataset.
 
     Args:
@@ -141,16 +163,14 @@ def open_dataset(name: str, root: str | Path, split: str | None = None, list_fil
         root: folder or plain tar, in a published layout.
         split: one of the reader's; None for its first.
         list_file: names the samples; None for the published list.
+        part: take what is there of a copy that is not whole, or has frames and no list; ``own_list`` then says so.
 
     Raises:
         UsageError: for an unknown dataset or split.
         InputError: if the root does not hold it, or a list is missing or damaged.
     """
-    reader = READERS.get(name)
-    if reader is None:
-        close = difflib.get_close_matches(name, READERS, n=1)
-        hint = f"did you mean {close[0]}? There are" if close else "use one of"
-        raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"{hint} {', '.join(READERS)}")
+    check_name(name, READERS)
+    reader = READERS[name]
     if split is not None and split not in reader.splits:
         raise UsageError(f"split '{printable(split)}'", f"is none of {name}", f"use one of {', '.join(reader.splits)}")
-    return reader.open(Path(root), split or reader.splits[0], None if list_file is None else Path(list_file))
+    return reader.open(Path(root), split or reader.splits[0], None if list_file is None else Path(list_file), part)

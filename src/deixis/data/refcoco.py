@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from deixis.data.container import COPY_AGAIN, Container
-from deixis.data.dataset import Dataset, Expression, Sample, check_count
+from deixis.data.dataset import CountError, Dataset, Expression, Sample, check_count
 from deixis.data.nyuv2_refer import decode_rle
 from deixis.errors import InputError, UsageError
 from deixis.io import printable
@@ -136,9 +136,11 @@ class RefCoco(Dataset):
         name: ``refcoco``, ``refcoco+``, ``refcocog`` or ``grefcoco``.
         split: who divided it and which part: ``unc-val``, ``umd-test`` …, see :data:`PUBLISHED`.
         list_file: names some of the samples, one in each line, or their refs' numbers; None for the whole split.
+        part: of a copy that is not whole take the refs whose picture is there.
 
     Attributes:
-        own_list: the list, or the file of refs where it is none of the published ones; None otherwise.
+        own_list: the list; the file of refs where it is none of the published ones; the root where it is not whole;
+            None otherwise.
 
     Raises:
         InputError: if the root has another layout, a file is missing or damaged, or counts are not the published
@@ -149,7 +151,13 @@ class RefCoco(Dataset):
     own_list: str | None
 
     def __init__(
-        self, root: str | Path, name: str = "refcoco", split: str = "unc-val", list_file: str | Path | None = None
+        self,
+        root: str | Path,
+        name: str = "refcoco",
+        split: str = "unc-val",
+        list_file: str | Path | None = None,
+        *,
+        part: bool = False,
     ) -> None:
         if name not in PUBLISHED:
             raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"use one of {', '.join(PUBLISHED)}")
@@ -162,13 +170,23 @@ class RefCoco(Dataset):
         refs, instances = refs_path(name, partition), instances_path(name)
         self._pictures = self._layout(refs, instances)
         self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == part]
+        count = len(self._refs)
         if list_file is not None:
             self._refs = _listed(self._refs, Path(list_file))
+        elif part:
+            self._refs = [ref for ref in self._refs if self._files.has(self._picture(ref))]
         self._annotated = _Instances.read(self._files, instances, self._refs)
         self.own_list = refs if self._annotated.description == WORLD else None
         if list_file is not None:
             self.own_list = printable(list_file)
-        self._check_counts(self._files.label(refs))
+        elif len(self._refs) < count:
+            self.own_list = printable(self._files.root)
+        try:
+            self._check_counts(self._files.label(refs))
+        except CountError:
+            if not part:
+                raise
+            self.own_list = printable(self._files.root)
         self.names = [ref.name for ref in self._refs]
         if len(set(self.names)) < len(self.names):
             raise InputError(self._files.label(refs), "has two refs of one number", COPY_AGAIN)
@@ -180,7 +198,7 @@ class RefCoco(Dataset):
             InputError: if its picture is missing or damaged or of another size, or its outline is damaged.
         """
         ref, name = self._refs[index], self.names[index]
-        path = f"{self._pictures}/{picture_name(ref.image_id)}"
+        path = self._picture(ref)
         rgb = self._files.picture(path)
         mask = self._annotated.mask(ref, skip_crowds=self.name == "grefcoco")
         if mask.shape != rgb.shape[:2]:
@@ -191,7 +209,14 @@ class RefCoco(Dataset):
 
     def encoded(self, index: int) -> bytes:
         """The file of the picture. Raises InputError if it is missing."""
-        return self._files.read(f"{self._pictures}/{picture_name(self._refs[index].image_id)}")
+        return self._files.read(self._picture(self._refs[index]))
+
+    def image(self, index: int) -> str:
+        """The picture, which other refs may be in too."""
+        return picture_name(self._refs[index].image_id)
+
+    def _picture(self, ref: _Ref) -> str:
+        return f"{self._pictures}/{picture_name(ref.image_id)}"
 
     def _layout(self, *needed: str) -> str:
         """The folder of pictures; refuses a root that lacks it or a file."""

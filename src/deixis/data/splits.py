@@ -159,6 +159,11 @@ def find_listing(names: Sequence[str], file: str | Path | None) -> Listing:
     return _listing(path, content, published)
 
 
+def is_here(names: Sequence[str]) -> bool:
+    """Whether one of these published lists is in the folder of lists."""
+    return any(split_list(name).local.is_file() for name in names)
+
+
 def fetch_list(name: str, out: Path) -> Path:
     """Fetch a list from where it is published; nothing is written unless it is the published one.
 
