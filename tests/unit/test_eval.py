@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from deixis.cli import main
+from deixis.data.dataset import spread
 from deixis.data.readers import READERS, open_dataset
 from deixis.errors import InputError, KindError
 from deixis.evaluation.journal import Entry, Journal
@@ -70,7 +71,8 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
     found = outcome.json
     predictor, per_image = load_metric(weights), []
     dataset = open_dataset("world-rooms", world, "train")
-    for index in range(4):
+    some = spread(len(dataset), 4)
+    for index in some:
         sample = dataset[index]
         assert sample.depth is not None
         p, t = predictor(sample.rgb).values.astype(np.float64), sample.depth.astype(np.float64)
@@ -95,7 +97,7 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
         assert measured["value"] <= measured["high"] + 1e-6 <= max(values) + 2e-6
     with Path("out/rows.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["sample"] for row in rows] == dataset.names[:4]
+    assert [row["sample"] for row in rows] == [dataset.names[index] for index in some]
     assert [float(row["abs_rel"]) for row in rows] == pytest.approx([one["abs_rel"] for one in per_image], abs=1e-6)
     for name in DEPTH_METRICS:
         from_table = np.mean([float(row[name]) for row in rows])
@@ -109,7 +111,7 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
 def test_affine_depth_is_aligned_by_least_squares(result: Any, tmp_path: Path, world: Path) -> None:
     weights = write_pipeline(tmp_path / "e2e", "e2e-ft")
     found = result(weights, "world-roads", "--root", world, "--split", "heldout", "--out", "out")
-    assert found["protocol"]["name"] == "affine-world-roads"
+    assert found["protocol"]["name"] == "world-roads-affine"
     sample = open_dataset("world-roads", world)[0]
     from deixis.predict import load_depth
 
@@ -184,7 +186,7 @@ def test_ratios_are_the_protocols_numbers() -> None:
         p, t = rng.random((2, 9, 9)) < 0.5
         masks.update(p, t)
         i, u = REFER_NATIVE.counts(p, t)
-        rows.append({"index": index // 2, "there": True, "found": True, "intersection": i, "union": u})
+        rows.append({"image": index // 2, "there": True, "found": True, "intersection": i, "union": u})
     mean = masks.compute()
     ratios = {one.name: one for one in summary.refer_ratios(rows)}
     assert all(ratios[name].value() == mean[name] for name in ("oiou", "miou", "p@0.5", "p@0.9"))
@@ -252,8 +254,14 @@ def test_killed_and_resumed_equals_undisturbed_equals_two_processes(
 def test_a_larger_limit_goes_on(result: Any, toy: Toy, world: Path) -> None:
     command = (toy("evp-depth"), "world-rooms", "--root", world, "--split", "train", "--out", "out")
     assert result(*command, "--limit", 1)["count"] == 1
-    assert result(*command, "--limit", 2)["count"] == 2
-    assert [one.index for one in entries("out")] == [0, 1]
+    found = result(*command, "--limit", 2)
+    assert (found["count"], found["samples"]) == (2, 9)
+    assert [one.index for one in entries("out")] == [0, 4]  # evenly spread, and the first is kept
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert "2, evenly spread" in page
+    assert spread(10, 4) == [0, 2, 5, 7]
+    assert set(spread(654, 20)) <= set(spread(654, 40))
+    assert spread(3, 9) == spread(3, None) == [0, 1, 2]
 
 
 def test_a_folder_belongs_to_one_run(run: Run, toy: Toy, world: Path, tmp_path: Path) -> None:
@@ -351,7 +359,7 @@ def test_oracle_text_is_marked_and_never_mixed(result: Any, run: Run, toy: Toy, 
     assert (told["oracle"], told["text_provenance"]) == (True, {"oracle": 3})
     assert [row["text"] for one in entries("b") for row in one.rows] == [
         chosen_text(sample, "caption").text  # type: ignore[union-attr]
-        for sample in (open_dataset("world-rooms", world, "train")[i] for i in range(3))
+        for sample in (open_dataset("world-rooms", world, "train")[i] for i in (0, 3, 6))
     ]
     assert "oracle</b> text" in Path("b/report.html").read_text()
     assert "oracle</b> text" not in Path("a/report.html").read_text()
@@ -444,8 +452,8 @@ def test_only_the_same_samples_and_protocols_are_compared(run: Run, result: Any,
     evaluated("b", "--split", "train", "--limit", 1)
     evaluated("c")
     evaluated("d", model="evp-refer")
-    wrong(run("compare", "a", "b"), "b: has no scores of rooms-000002")
-    wrong(run("compare", "b", "a"), "b: has no scores of rooms-000002")
+    wrong(run("compare", "a", "b"), "b: has no scores of rooms-00000")
+    wrong(run("compare", "b", "a"), "b: has no scores of rooms-00000")
     wrong(run("compare", "a", "c"), "differ in split: train and heldout")
     wrong(run("compare", "c", "d"), "differ in task")
     wrong(run("compare", "a", "nowhere"), "nowhere/result.json: is not there")

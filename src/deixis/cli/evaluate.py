@@ -42,9 +42,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N samples, evenly spread.")] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            "--protocol", metavar="NAME", help="Another than the dataset's first; of a benchmark: as published."
-        ),
+        typer.Option("--protocol", metavar="NAME", help="Another than the first, or a benchmark's name."),
     ] = None,
     text: Annotated[
         str,

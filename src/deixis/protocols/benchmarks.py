@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from deixis.data.dataset import check_count
 from deixis.data.refcoco import PUBLISHED
+from deixis.errors import InputError
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.depth import KITTI_GARG, NYU_EIGEN, DepthProtocol
 from deixis.protocols.masks import DIODE, ETH3D, KITTI, NYUV2, SCANNET
@@ -48,7 +49,7 @@ class Benchmark:
         if self.count is not None and scored != self.count:
             reasons.append(f"{scored} of {self.count} are scored")
         if own_list is not None:
-            reasons.append(f"its samples are those of {own_list}, not of the published list")
+            reasons.append(f"its samples are not those of the published list ({own_list})")
         if tta != self.tta:
             reasons.append(f"test-time augmentation is '{tta}', not '{self.tta}'")
         return "; ".join(reasons) or None
