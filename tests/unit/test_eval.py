@@ -11,6 +11,7 @@ import signal
 import time
 from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,20 @@ import torch
 from PIL import Image
 
 from deixis.cli import main
+from deixis.data import nyuv2_sets
 from deixis.data.dataset import spread
 from deixis.data.readers import READERS, open_dataset
 from deixis.errors import InputError, KindError
 from deixis.evaluation.journal import Entry, Journal
-from deixis.evaluation.scoring import DepthScorer, Plan, chosen_text
+from deixis.evaluation.scoring import DepthScorer, Plan, chosen_text, load_scorer
 from deixis.evaluation.settings import SETTINGS, choose
 from deixis.predict import load_mask, load_metric
-from deixis.protocols import summary
+from deixis.protocols import benchmarks, summary
 from deixis.protocols.depth import DEPTH_METRICS, DepthMetrics, DepthProtocol
 from deixis.protocols.ranges import by_range, range_means
-from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
+from deixis.protocols.refer import GENERAL_REFER, REFER_NATIVE, GeneralReferMetrics, ReferMetrics
 from deixis.types import Text
+from deixis.world.export import write_layout
 from tests.pipelines import write_pipeline
 from tests.recipes import tiny_nyuv2
 from tests.unit.test_cli import Outcome, Run, Toy, names, run, wrong
@@ -280,9 +283,10 @@ def test_a_folder_belongs_to_one_run(run: Run, toy: Toy, world: Path, tmp_path: 
     manifest.write_text(manifest.read_text().replace('"licence": "none"', '"licence": "some"'))
     wrong(run(*command), "out: was begun with weights_sha256")
     wrong(run(*command[:-1], weights), f"{weights}: holds other files")
-    Path("out/rows.jsonl").write_text("nonsense\n")
-    with pytest.raises(InputError, match=r"rows\.jsonl: is damaged in line 1"):
-        entries("out")
+    for damage in ("nonsense", "5", '{"index": [], "name": "a"}'):
+        Path("out/rows.jsonl").write_text(f"{damage}\n")
+        with pytest.raises(InputError, match=r"rows\.jsonl: is damaged in line 1"):
+            entries("out")
 
 
 # ------------------------------------------------------------------------------------- what can be wrong
@@ -294,6 +298,7 @@ def test_wrong_pairs_are_one_line(run: Run, toy: Toy, world: Path, rooms: Path, 
     wrong(run("eval", depth, "refcoco", "--root", world, "--out", "o"), "gives metric depth", "refcoco scores masks")
     wrong(run("eval", depth, "eth3d", "--root", world, "--out", "o"), "eth3d scores depth without metres")
     wrong(run("eval", depth, "moon", "--root", world, "--out", "o"), "dataset 'moon'", "is unknown")
+    wrong(run("eval", depth, "nyuv", "--root", world, "--out", "o"), "dataset 'nyuv'", "did you mean nyuv2?")
     wrong(run("eval", depth, "world", "--root", world, "--protocol", "x", "--out", "o"), "protocol 'x'", "use world")
     wrong(run("eval", depth, "world", "--root", world, "--split", "test", "--out", "o"), "split 'test'", "heldout")
     wrong(run("eval", depth, "world", "--root", world, "--list", "x", "--out", "o"), "leave --list out")
@@ -309,6 +314,72 @@ def test_wrong_pairs_are_one_line(run: Run, toy: Toy, world: Path, rooms: Path, 
     assert not Path("o").exists()
     relative = write_pipeline(tmp_path / "lotus", "lotus-d")
     wrong(run("eval", relative, "world", "--root", world, "--steps", "4", "--out", "o2"), "in one step")
+
+
+def test_a_part_of_a_benchmark_is_scored_under_its_own_name(
+    run: Run, result: Any, toy: Toy, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, weights = tmp_path / "nyuv2", toy("evp-depth")
+    assert write_layout(world, root, "nyuv2", 2) == 2
+    command = ("eval", weights, "nyuv2", "--root", root)
+    outcome = run(*command, "--out", "part")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(Path("part/result.json").read_text())
+    why = f"not metric-nyuv2: 2 of 654 are scored; its samples are not those of the published list ({root})"
+    assert (found["benchmark"], found["samples"]) == (None, 2)
+    assert found["differs"] == f"{why}; test-time augmentation is 'none', not 'windows'"
+    assert f"note: this is {why}" in outcome.err
+    table = [line.split("\t") for line in outcome.out.splitlines()]
+    assert table[0] == ["metric", "value", "low", "high", "unit", "of", "text", "benchmark"]
+    assert {tuple(line[5:]) for line in table[1:]} == {("2", "empty", "differs")}
+    assert "This is not metric-nyuv2: 2 of 654" in Path("part/report.html").read_text()
+    # Only what is scored is shown as an error: not the rim that the crop leaves out.
+    scorer = load_scorer(Plan("metric", str(weights), "nyuv2", str(root)), open_dataset("nyuv2", root, part=True))
+    error = scorer.show(scorer.dataset[0], {})[3][0]
+    assert error.getpixel((0, 0)) == error.getpixel((639, 479)) == (60, 60, 64)
+    assert error.getpixel((320, 240)) != (60, 60, 64)
+
+    claim = (*command, "--protocol", "metric-nyuv2", "--out", "claimed")
+    wrong(run(*claim), "holds 2 samples where 654 are published")
+    wrong(run(*claim, "--split", "train"), "metric-nyuv2: is measured on the split 'test', not on 'train'")
+    wrong(run(*command[:2], "kitti", *claim[3:]), "protocol 'metric-nyuv2': is not one of kitti", "metric-kitti")
+    relative = write_pipeline(tmp_path / "e2e", "e2e-ft")
+    wrong(run("eval", relative, *claim[2:]), "gives depth without metres; use nyuv2-affine, affine-nyuv2")
+    whole = replace(benchmarks.BENCHMARKS["metric-nyuv2"], count=2)
+    monkeypatch.setitem(nyuv2_sets.COUNTS, "test", 2)
+    monkeypatch.setitem(benchmarks.BENCHMARKS, whole.name, whole)
+    wrong(run(*claim), "metric-nyuv2: test-time augmentation is 'none', not 'windows'; evaluate all of test")
+    wrong(run(*claim, "--tta", "windows", "--limit", "1"), "metric-nyuv2: 1 of 2 are scored")
+    assert not Path("claimed").exists()
+    assert result(*claim[1:-1], "named", "--tta", "windows")["benchmark"] == "metric-nyuv2"
+    monkeypatch.setattr(DepthScorer, "score", lambda self, index, sample: Entry(index, sample.name))
+    wrong(run(*claim[:-1], "lost", "--tta", "windows"), "metric-nyuv2: 0 of 2 are scored")
+    assert not Path("lost/result.json").exists()
+
+
+def test_a_model_that_does_not_see_as_far_is_said(run: Run, toy: Toy, world: Path) -> None:
+    weights = toy("evp-depth")
+    outcome = run("eval", weights, "world-roads", "--root", world, "--out", "out")
+    assert f"note: {weights} gives depth up to 10 m, and world-roads is scored up to 80 m" in outcome.err
+    assert "gives depth up to 10 m" in Path("out/report.html").read_text()
+
+
+def test_expressions_for_nothing_count_as_grefcoco_has_them(result: Any, toy: Toy, world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "coco"
+    write_layout(world, root, "refcoco")
+    for name in ("evp-refer", "evp-refer-shy"):
+        found = result(toy(name), "grefcoco", "--root", root, "--split", "unc-train", "--out", name)
+        assert found["protocol"]["name"] == "general-refer"
+        whole, rows = GeneralReferMetrics(GENERAL_REFER), [row for one in entries(name) for row in one.rows]
+        predictor = load_mask(toy(name))
+        for sample in open_dataset("grefcoco", root, "unc-train", part=True):
+            for one in sample.expressions:
+                whole.update(predictor(sample.rgb, one.text).mask, one.mask)
+        mean, metrics = whole.compute(), found["metrics"]
+        assert list(metrics)[:2] == ["giou", "ciou"]
+        for key, one in metrics.items():
+            assert one["value"] == (pytest.approx(mean[key], abs=1e-9) if key in mean else None), key
+        assert len({row["image"] for row in rows}) < len({row["sample"] for row in rows})  # several refs of a picture
 
 
 def test_every_reader_is_scored_and_every_pair_has_a_default() -> None:

@@ -166,10 +166,10 @@ class RefCoco(Dataset):
             raise UsageError(f"split '{printable(split)}'", f"is none of {name}", remedy)
         self.name, self.split = name, split
         self._files = Container(root)
-        partition, part = split.split("-")
+        partition, section = split.split("-")
         refs, instances = refs_path(name, partition), instances_path(name)
         self._pictures = self._layout(refs, instances)
-        self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == part]
+        self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == section]
         count = len(self._refs)
         if list_file is not None:
             self._refs = _listed(self._refs, Path(list_file))
