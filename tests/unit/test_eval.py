@@ -11,6 +11,7 @@ import signal
 import time
 from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,18 @@ import torch
 from PIL import Image
 
 from deixis.cli import main
+from deixis.data import nyuv2_sets
+from deixis.data.dataset import spread
 from deixis.data.readers import READERS, open_dataset
 from deixis.errors import InputError, KindError
 from deixis.evaluation.journal import Entry, Journal
-from deixis.evaluation.scoring import DepthScorer, Plan, chosen_text
+from deixis.evaluation.scoring import DepthScorer, Plan, chosen_text, load_scorer
 from deixis.evaluation.settings import SETTINGS, choose
 from deixis.predict import load_mask, load_metric
-from deixis.protocols import summary
+from deixis.protocols import benchmarks, summary
 from deixis.protocols.depth import DEPTH_METRICS, DepthMetrics, DepthProtocol
 from deixis.protocols.ranges import by_range, range_means
-from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
+from deixis.protocols.refer import GENERAL_REFER, REFER_NATIVE, GeneralReferMetrics, ReferMetrics
 from deixis.types import Text
 from deixis.world.export import write_layout
 from tests.pipelines import write_pipeline
@@ -71,7 +74,8 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
     found = outcome.json
     predictor, per_image = load_metric(weights), []
     dataset = open_dataset("world-rooms", world, "train")
-    for index in range(4):
+    some = spread(len(dataset), 4)
+    for index in some:
         sample = dataset[index]
         assert sample.depth is not None
         p, t = predictor(sample.rgb).values.astype(np.float64), sample.depth.astype(np.float64)
@@ -96,7 +100,7 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
         assert measured["value"] <= measured["high"] + 1e-6 <= max(values) + 2e-6
     with Path("out/rows.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["sample"] for row in rows] == dataset.names[:4]
+    assert [row["sample"] for row in rows] == [dataset.names[index] for index in some]
     assert [float(row["abs_rel"]) for row in rows] == pytest.approx([one["abs_rel"] for one in per_image], abs=1e-6)
     for name in DEPTH_METRICS:
         from_table = np.mean([float(row[name]) for row in rows])
@@ -110,7 +114,7 @@ def test_depth_equals_an_independent_computation(run: Run, toy: Toy, world: Path
 def test_affine_depth_is_aligned_by_least_squares(result: Any, tmp_path: Path, world: Path) -> None:
     weights = write_pipeline(tmp_path / "e2e", "e2e-ft")
     found = result(weights, "world-roads", "--root", world, "--split", "heldout", "--out", "out")
-    assert found["protocol"]["name"] == "affine-world-roads"
+    assert found["protocol"]["name"] == "world-roads-affine"
     sample = open_dataset("world-roads", world)[0]
     from deixis.predict import load_depth
 
@@ -185,7 +189,7 @@ def test_ratios_are_the_protocols_numbers() -> None:
         p, t = rng.random((2, 9, 9)) < 0.5
         masks.update(p, t)
         i, u = REFER_NATIVE.counts(p, t)
-        rows.append({"index": index // 2, "there": True, "found": True, "intersection": i, "union": u})
+        rows.append({"image": index // 2, "there": True, "found": True, "intersection": i, "union": u})
     mean = masks.compute()
     ratios = {one.name: one for one in summary.refer_ratios(rows)}
     assert all(ratios[name].value() == mean[name] for name in ("oiou", "miou", "p@0.5", "p@0.9"))
@@ -253,8 +257,14 @@ def test_killed_and_resumed_equals_undisturbed_equals_two_processes(
 def test_a_larger_limit_goes_on(result: Any, toy: Toy, world: Path) -> None:
     command = (toy("evp-depth"), "world-rooms", "--root", world, "--split", "train", "--out", "out")
     assert result(*command, "--limit", 1)["count"] == 1
-    assert result(*command, "--limit", 2)["count"] == 2
-    assert [one.index for one in entries("out")] == [0, 1]
+    found = result(*command, "--limit", 2)
+    assert (found["count"], found["samples"]) == (2, 9)
+    assert [one.index for one in entries("out")] == [0, 4]  # evenly spread, and the first is kept
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert "2, evenly spread" in page
+    assert spread(10, 4) == [0, 2, 5, 7]
+    assert set(spread(654, 20)) <= set(spread(654, 40))
+    assert spread(3, 9) == spread(3, None) == [0, 1, 2]
 
 
 def test_a_folder_belongs_to_one_run(run: Run, toy: Toy, world: Path, tmp_path: Path) -> None:
@@ -273,9 +283,10 @@ def test_a_folder_belongs_to_one_run(run: Run, toy: Toy, world: Path, tmp_path: 
     manifest.write_text(manifest.read_text().replace('"licence": "none"', '"licence": "some"'))
     wrong(run(*command), "out: was begun with weights_sha256")
     wrong(run(*command[:-1], weights), f"{weights}: holds other files")
-    Path("out/rows.jsonl").write_text("nonsense\n")
-    with pytest.raises(InputError, match=r"rows\.jsonl: is damaged in line 1"):
-        entries("out")
+    for damage in ("nonsense", "5", '{"index": [], "name": "a"}'):
+        Path("out/rows.jsonl").write_text(f"{damage}\n")
+        with pytest.raises(InputError, match=r"rows\.jsonl: is damaged in line 1"):
+            entries("out")
 
 
 # ------------------------------------------------------------------------------------- what can be wrong
@@ -287,6 +298,7 @@ def test_wrong_pairs_are_one_line(run: Run, toy: Toy, world: Path, rooms: Path, 
     wrong(run("eval", depth, "refcoco", "--root", world, "--out", "o"), "gives metric depth", "refcoco scores masks")
     wrong(run("eval", depth, "eth3d", "--root", world, "--out", "o"), "eth3d scores depth without metres")
     wrong(run("eval", depth, "moon", "--root", world, "--out", "o"), "dataset 'moon'", "is unknown")
+    wrong(run("eval", depth, "nyuv", "--root", world, "--out", "o"), "dataset 'nyuv'", "did you mean nyuv2?")
     wrong(run("eval", depth, "world", "--root", world, "--protocol", "x", "--out", "o"), "protocol 'x'", "use world")
     wrong(run("eval", depth, "world", "--root", world, "--split", "test", "--out", "o"), "split 'test'", "heldout")
     wrong(run("eval", depth, "world", "--root", world, "--list", "x", "--out", "o"), "leave --list out")
@@ -302,6 +314,73 @@ def test_wrong_pairs_are_one_line(run: Run, toy: Toy, world: Path, rooms: Path, 
     assert not Path("o").exists()
     relative = write_pipeline(tmp_path / "lotus", "lotus-d")
     wrong(run("eval", relative, "world", "--root", world, "--steps", "4", "--out", "o2"), "in one step")
+
+
+def test_a_part_of_a_benchmark_is_scored_under_its_own_name(
+    run: Run, result: Any, toy: Toy, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, weights = tmp_path / "nyuv2", toy("evp-depth")
+    assert write_layout(world, root, "nyuv2", 2) == 2
+    command = ("eval", weights, "nyuv2", "--root", root)
+    outcome = run(*command, "--out", "part")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(Path("part/result.json").read_text())
+    why = f"not metric-nyuv2: 2 of 654 are scored; its samples are not those of the published list ({root})"
+    assert (found["benchmark"], found["samples"]) == (None, 2)
+    assert found["differs"] == f"{why}; test-time augmentation is 'none', not 'windows'"
+    assert f"note: this is {why}" in outcome.err
+    table = [line.split("\t") for line in outcome.out.splitlines()]
+    assert table[0] == ["metric", "value", "low", "high", "unit", "of", "text", "benchmark"]
+    assert {tuple(line[5:]) for line in table[1:]} == {("2", "empty", "differs")}
+    assert "This is not metric-nyuv2: 2 of 654" in Path("part/report.html").read_text()
+    # Only what is scored is shown as an error: not the rim that the crop leaves out.
+    scorer = load_scorer(Plan("metric", str(weights), "nyuv2", str(root)), open_dataset("nyuv2", root, part=True))
+    error = scorer.show(scorer.dataset[0], {})[3][0]
+    assert error.getpixel((0, 0)) == error.getpixel((639, 479)) == (60, 60, 64)
+    assert error.getpixel((320, 240)) != (60, 60, 64)
+
+    claim = (*command, "--protocol", "metric-nyuv2", "--out", "claimed")
+    wrong(run(*claim), "holds 2 samples where 654 are published")
+    wrong(run(*claim, "--split", "train"), "metric-nyuv2: is measured on the split 'test', not on 'train'")
+    wrong(run(*command[:2], "kitti", *claim[3:]), "protocol 'metric-nyuv2': is not one of kitti", "metric-kitti")
+    relative = write_pipeline(tmp_path / "e2e", "e2e-ft")
+    wrong(run("eval", relative, *claim[2:]), "gives depth without metres; use nyuv2-affine, affine-nyuv2")
+    whole = replace(benchmarks.BENCHMARKS["metric-nyuv2"], count=2)
+    monkeypatch.setitem(nyuv2_sets.COUNTS, "test", 2)
+    monkeypatch.setitem(benchmarks.BENCHMARKS, whole.name, whole)
+    wrong(run(*claim), "metric-nyuv2: test-time augmentation is 'none', not 'windows'; evaluate all of test")
+    wrong(run(*claim, "--tta", "windows", "--limit", "1"), "metric-nyuv2: 1 of 2 are scored")
+    assert not Path("claimed").exists()
+    assert result(*claim[1:-1], "named", "--tta", "windows")["benchmark"] == "metric-nyuv2"
+    monkeypatch.setattr(DepthScorer, "score", lambda self, index, sample: Entry(index, sample.name))
+    outcome = run(*claim[:-1], "lost", "--tta", "windows")
+    assert (outcome.code, "metric-nyuv2: 0 of 2 are scored" in outcome.lines[-1]) == (2, True)
+    assert not Path("lost/result.json").exists()
+
+
+def test_a_model_that_does_not_see_as_far_is_said(run: Run, toy: Toy, world: Path) -> None:
+    weights = toy("evp-depth")
+    outcome = run("eval", weights, "world-roads", "--root", world, "--out", "out")
+    assert f"note: {weights} gives depth up to 10 m, and world-roads is scored up to 80 m" in outcome.err
+    assert "gives depth up to 10 m" in Path("out/report.html").read_text()
+
+
+def test_expressions_for_nothing_count_as_grefcoco_has_them(result: Any, toy: Toy, world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "coco"
+    write_layout(world, root, "refcoco")
+    for name in ("evp-refer", "evp-refer-shy"):
+        found = result(toy(name), "grefcoco", "--root", root, "--split", "unc-train", "--out", name)
+        assert found["protocol"]["name"] == "general-refer"
+        whole, rows = GeneralReferMetrics(GENERAL_REFER), [row for one in entries(name) for row in one.rows]
+        predictor = load_mask(toy(name))
+        for sample in open_dataset("grefcoco", root, "unc-train", part=True):
+            for one in sample.expressions:
+                whole.update(predictor(sample.rgb, one.text).mask, one.mask)
+        mean, metrics = whole.compute(), found["metrics"]
+        assert list(metrics)[:2] == ["giou", "ciou"]
+        for key, one in metrics.items():
+            assert one["value"] == (pytest.approx(mean[key], abs=1e-9) if key in mean else None), key
+        assert len({row["image"] for row in rows}) < len({row["sample"] for row in rows})  # several refs of a picture
 
 
 def test_every_reader_is_scored_and_every_pair_has_a_default() -> None:
@@ -361,7 +440,7 @@ def test_oracle_text_is_marked_and_never_mixed(result: Any, run: Run, toy: Toy, 
     assert (told["oracle"], told["text_provenance"]) == (True, {"oracle": 3})
     assert [row["text"] for one in entries("b") for row in one.rows] == [
         chosen_text(sample, "caption").text  # type: ignore[union-attr]
-        for sample in (open_dataset("world-rooms", world, "train")[i] for i in range(3))
+        for sample in (open_dataset("world-rooms", world, "train")[i] for i in (0, 3, 6))
     ]
     assert "oracle</b> text" in Path("b/report.html").read_text()
     assert "oracle</b> text" not in Path("a/report.html").read_text()
@@ -454,8 +533,8 @@ def test_only_the_same_samples_and_protocols_are_compared(run: Run, result: Any,
     evaluated("b", "--split", "train", "--limit", 1)
     evaluated("c")
     evaluated("d", model="evp-refer")
-    wrong(run("compare", "a", "b"), "b: has no scores of rooms-000002")
-    wrong(run("compare", "b", "a"), "b: has no scores of rooms-000002")
+    wrong(run("compare", "a", "b"), "b: has no scores of rooms-00000")
+    wrong(run("compare", "b", "a"), "b: has no scores of rooms-00000")
     wrong(run("compare", "a", "c"), "differ in split: train and heldout")
     wrong(run("compare", "c", "d"), "differ in task")
     wrong(run("compare", "a", "nowhere"), "nowhere/result.json: is not there")

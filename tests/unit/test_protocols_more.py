@@ -371,6 +371,14 @@ def test_a_result_is_comparable_or_says_why_not():
     assert found.differs(scored=653, tta="windows", own_list=None) == "653 of 654 are scored"
     assert "'none', not 'windows'" in str(found.differs(scored=654, tta="none", own_list=None))
     assert "(mine.txt)" in str(found.differs(scored=654, tta="windows", own_list="mine.txt"))
+    found.check(scored=654, tta="windows", own_list=None)
+    for given in (
+        {"scored": 653, "tta": "windows", "own_list": None},
+        {"scored": 654, "tta": "flip", "own_list": None},
+        {"scored": 654, "tta": "windows", "own_list": "mine.txt"},
+    ):
+        with pytest.raises(InputError, match=r"^metric-nyuv2: .*leave --protocol metric-nyuv2 out"):
+            found.check(**given)
 
 
 def test_benchmarks_refuse_the_kinds_that_their_protocols_refuse():

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from deixis.cli import main
 from deixis.data import kitti, nyuv2_sets
 from deixis.data.readers import READERS, open_dataset
+from deixis.data.splits import Listing, split_list
 from deixis.data.world import read_shards
 from deixis.errors import InputError, UsageError
 from deixis.io import write_png16
@@ -237,6 +239,39 @@ def test_without_a_list_a_copy_of_another_count_is_read_and_says_so(exports, no_
     monkeypatch.setattr(kitti, "SELECTION_COUNT", FRAMES)
     whole = open_dataset(name, exports / layout, split)
     assert (whole.incomplete, whole.own_list, whole.names) == (None, None, part.names)
+
+
+def test_a_part_of_a_copy_is_read_where_that_is_asked_for(exports, copied, no_lists):
+    for layout, (name, split, _) in SPLITS.items():
+        root = exports / layout
+        part = open_dataset(name, root, split, part=True)
+        assert sorted(part.names) == sorted(opened(root, layout).names)
+        assert str(part.own_list).startswith(str(root))
+    root = copied("nyuv2")
+    next(root.glob("official_splits/test/*/sync_depth_*.png")).unlink()
+    assert len(open_dataset("nyuv2", root, part=True)) == FRAMES - 1
+    for path in root.glob("official_splits/test/*/sync_depth_*.png"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"holds none of 3 frames such as official_splits/test/.* name the samples"):
+        open_dataset("nyuv2", root, part=True)
+
+
+def test_of_a_published_list_what_is_there_is_a_part(exports, monkeypatch):
+    root, known = exports / "kitti", split_list("kitti.eigen_test")
+    samples = [tuple(line.split()) for line in (root / "list.txt").read_text().splitlines()]
+    lost = tuple(field.replace("_drive_0001_", "_drive_0099_") for field in samples[0])
+    monkeypatch.setattr(kitti, "is_here", lambda names: True)
+    monkeypatch.setattr(kitti, "find_listing", lambda names, file: Listing((lost, *samples), root, known))
+    whole, part = (open_dataset("kitti", root, part=part) for part in (False, True))
+    assert (len(whole), whole.own_list) == (FRAMES + 1, None)
+    assert (part.names, part.own_list) == (whole.names[1:], str(root))
+
+
+def test_more_frames_than_are_published_are_no_part(exports, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEIXIS_DATA_LISTS", str(tmp_path))
+    monkeypatch.setattr(kitti, "split_list", lambda name: replace(split_list(name), lines=FRAMES - 1))
+    with pytest.raises(InputError, match=r"list 'kitti\.eigen_test': is not in"):
+        open_dataset("kitti", exports / "kitti", part=True)
 
 
 @pytest.mark.parametrize("layout", ["nyuv2-sync", "kitti"])

@@ -331,6 +331,17 @@ def test_grefcoco_may_be_pickled(root):
     assert (after.names, after.own_list) == (before.names, "grefcoco/grefs(unc).p")
 
 
+def test_a_part_of_a_copy_is_read_where_that_is_asked_for(root):
+    edit(root, INSTANCES, lambda instances: instances["info"].clear())
+    part = RefCoco(root, "refcoco", "unc-val", part=True)
+    assert (len(part), part.own_list) == (2, str(root))
+    assert {part.image(index) for index in (0, 1)} == {picture_name(int(part.names[0].split("-")[0]))}
+    (root / PICTURES[0] / part.image(0)).unlink()
+    with pytest.raises(InputError, match=r"has no refs of unc-val"):
+        RefCoco(root, "refcoco", "unc-val", part=True)
+    assert len(RefCoco(root, "refcoco", "unc-train", part=True)) > 0
+
+
 def test_a_list_names_some_of_a_split(root, tmp_path):
     edit(root, INSTANCES, lambda instances: instances["info"].clear())  # no longer said to be the world's
     refs = [ref for ref in pickle.loads((root / REFS).read_bytes()) if ref["split"] == "val"]  # of this test run

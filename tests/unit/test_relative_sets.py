@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deixis.data import hypersim, vkitti2
+from deixis.data import hypersim, listed, vkitti2
 from deixis.data.captions import read_captions
 from deixis.data.diode import DIODE
 from deixis.data.eth3d import ETH3D
@@ -22,7 +22,7 @@ from deixis.data.hypersim import CAMERA, Hypersim, distance_of, planar, tone_map
 from deixis.data.listed import ListedFrames
 from deixis.data.readers import READERS, open_dataset
 from deixis.data.scannet import ScanNet
-from deixis.data.splits import split_lists
+from deixis.data.splits import Listing, split_list, split_lists
 from deixis.data.vkitti2 import VirtualKITTI2
 from deixis.data.world import WorldFrame, read_shards
 from deixis.errors import InputError, UsageError
@@ -378,6 +378,20 @@ def test_lists_that_lead_out_of_the_root(originals, tmp_path):
     path.write_text("rgb/a.JPG depth/../../a.JPG\n")
     with pytest.raises(UsageError, match=r"depth/\.\./\.\./a\.JPG: leads out of the dataset's root"):
         read("eth3d", originals["eth3d"], list_file=path)
+
+
+def test_the_published_list_is_the_default_where_it_is_here(originals, monkeypatch):
+    root, known = originals["diode"], split_list("diode.val")
+    line = tuple((root / LIST).read_text().splitlines()[0].split())
+    lost = tuple(field.replace("scene_", "scene_9") for field in line)
+    monkeypatch.setattr(listed, "is_here", bool)
+    monkeypatch.setattr(listed, "find_listing", lambda names, file: Listing((line, lost), root, known))
+    whole = read("diode", root)
+    assert (whole.names, whole.own_list) == ([line[0], lost[0]], None)
+    part = open_dataset("diode", root, part=True)
+    assert (part.names, part.own_list) == ([line[0]], str(root))
+    monkeypatch.setattr(listed, "find_listing", lambda names, file: Listing((lost,), root, known))
+    assert line[0] in open_dataset("diode", root, part=True).names
 
 
 def test_whose_list_it_is(originals, tmp_path):

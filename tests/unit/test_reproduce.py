@@ -119,7 +119,8 @@ def test_official_weights_are_scored_by_the_published_setting(tmp_path, monkeypa
     def evaluate(plan, out, command, listener):
         asked.append(plan)
         return {
-            "benchmark": {"name": "metric-nyuv2", "differs": "2 of 654 are scored"},
+            "benchmark": None,
+            "differs": "2 of 654 are scored",
             "task": plan.task,
             "model": plan.model,
             "weights_sha256": "0",
@@ -140,6 +141,7 @@ def test_official_weights_are_scored_by_the_published_setting(tmp_path, monkeypa
     rows, _ = rescored(experiment("evp.table1"), here)
     (plan,) = asked
     assert (plan.task, plan.model, plan.dataset, plan.split, plan.tta) == ("metric", "DIR", "nyuv2", "test", "windows")
+    assert plan.claimed.name == "metric-nyuv2"  # what is not the published setting is refused
     line = score_table(rows, ("rmse",))[2]
     assert line.startswith("| EVP | nyuv2 | test | 2 |")
     assert "0.250 (0.200 to 0.300)" in line

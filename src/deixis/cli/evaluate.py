@@ -51,9 +51,10 @@ def evaluate(
         Path | None,
         typer.Option("--list", metavar="FILE", help="The list of samples.", show_default="the published one"),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N samples.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only N samples, evenly spread.")] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="NAME", help="Another than the dataset's first.")
+        str | None,
+        typer.Option("--protocol", metavar="NAME", help="Another than the first, or a benchmark's name."),
     ] = None,
     text: Annotated[
         str,
@@ -90,7 +91,9 @@ def evaluate(
 ) -> int:
     """Score a system on a dataset: rows.csv, result.json and report.html in --out.
 
-    The same command goes on where an interrupted run stopped. Numbers do not depend on --processes.
+    The same command goes on where an interrupted run stopped. Numbers do not depend on --processes. Of a copy that is
+    not whole what is there is scored, under no benchmark's name; --protocol with such a name (metric-nyuv2,
+    affine-diode …) refuses whatever differs from what is published.
     """
     folder = OUT / "eval" / f"{Path(model).name}-{dataset}" if out is None else out
     check_out(folder)
@@ -142,9 +145,15 @@ def evaluate(
     if as_json:
         emit(result)
     else:
+        published = result["benchmark"] or ("differs" if result["differs"].startswith("not ") else "none")
+        text = provenance(result)
+        put("\t".join(("metric", "value", "low", "high", "unit", "of", "text", "benchmark")))
         for name, one in result["metrics"].items():
             if one["value"] is not None:
-                put("\t".join([name, *(f"{one[key]:.6g}" for key in ("value", "low", "high")), one["unit"]]))
+                numbers = [f"{one[key]:.6g}" for key in ("value", "low", "high")]
+                put("\t".join([name, *numbers, one["unit"], str(one["samples"]), text, published]))
+    for note in result["notes"]:
+        say(f"note: {note}")
     counts = f"{result['scored']} scored, {result['skipped']} without anything to score, {result['failed']} failed"
     if result["own_list"] is not None:
         say(own_list_note(result["own_list"]))
@@ -196,7 +205,7 @@ def compare(
     if as_json:
         emit(found)
     else:
-        texts = [_provenance(found[side]) for side in ("a", "b")]
+        texts = [provenance(found[side]) for side in ("a", "b")]
         head = ("metric", "A", "B", "A-B", "low", "high", "A better", "equal", "of", "text A", "text B")
         put("\t".join(head))
         for name, one in found["metrics"].items():
@@ -210,5 +219,6 @@ def compare(
     return OK
 
 
-def _provenance(side: dict[str, Any]) -> str:
-    return ",".join(side["text_provenance"])
+def provenance(result: dict[str, Any]) -> str:
+    """What kinds of text a system was told, as a column of a table."""
+    return ",".join(result["text_provenance"])

@@ -108,6 +108,10 @@ class Dataset(ABC):
         del index
         return None
 
+    def image(self, index: int) -> str:
+        """Which image a sample shows: several samples may show one, and are then not independent."""
+        return self.names[index]
+
     def described(self, index: int) -> dict[str, Text] | None:
         """A sample's texts; datasets that know them without reading the sample do not read it.
 
@@ -126,6 +130,15 @@ class Dataset(ABC):
                 self[index]
             except InputError as error:
                 yield f"{error.subject}: {error.problem}"
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """At most ``limit`` of the numbers below ``count``, evenly spread from 0 on; all of them without a limit.
+
+    A multiple of a limit takes what the limit took, and more.
+    """
+    some = count if limit is None else min(count, limit)
+    return [number * count // some for number in range(some)]
 
 
 def count_error(

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from deixis.camera import Camera
 from deixis.data.container import Container
 from deixis.data.dataset import Dataset, Sample
+from deixis.errors import InputError
+from deixis.io import printable
 from deixis.types import Text
 
 
@@ -34,7 +36,7 @@ class DepthFrames(Dataset):
         split: which part.
         layout: which layout of the dataset it is.
         frames: in the published order.
-        own_list: the file that names the samples, where it is not the published one.
+        own_list: what names the samples, where it is not the published list.
     """
 
     per_metre: float
@@ -87,3 +89,25 @@ class DepthFrames(Dataset):
         """What the dataset says about a frame in words; nothing by default."""
         del frame
         return None
+
+
+def those_there(
+    files: Container, frames: Sequence[FrameFiles], own_list: str | None = None
+) -> tuple[list[FrameFiles], str | None]:
+    """The frames of which the root holds both files, and what names them: the root, unless all are there.
+
+    Args:
+        files: the root.
+        frames: those that belong to the split.
+        own_list: what names these, where it is not the published list.
+
+    Raises:
+        InputError: if none is there.
+    """
+    found = [frame for frame in frames if files.has(frame.picture) and files.has(frame.depth)]
+    if not found:
+        problem = "holds no frame that has both a picture and depth"
+        if frames:
+            problem = f"holds none of {len(frames)} frames such as {printable(frames[0].picture)} and its depth"
+        raise InputError(printable(files.root), problem, "check the root, or name the samples you have with --list")
+    return found, own_list if len(found) == len(frames) else printable(files.root)

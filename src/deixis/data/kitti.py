@@ -13,14 +13,15 @@ Depth is 1/256 m, 0 where nothing was measured.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from deixis.camera import Camera
 from deixis.data.container import Container
 from deixis.data.dataset import count_error
-from deixis.data.frames import DepthFrames, FrameFiles
-from deixis.data.splits import find_listing, inside
+from deixis.data.frames import DepthFrames, FrameFiles, those_there
+from deixis.data.splits import find_listing, inside, is_here, split_list
 from deixis.errors import InputError
 from deixis.io import printable
 
@@ -41,7 +42,9 @@ _PICTURE = re.compile(rf"(?:^|/)({_DATE.pattern}/({_DRIVE.pattern})/image_0[23]/
 _DEPTH = re.compile(rf"(?:^|/)({_DRIVE.pattern}/proj_depth/groundtruth/image_0[23]/\d+\.png)$")
 
 
-def open_kitti(root: str | Path, split: str = "test", list_file: str | Path | None = None) -> DepthFrames:
+def open_kitti(
+    root: str | Path, split: str = "test", list_file: str | Path | None = None, *, part: bool = False
+) -> DepthFrames:
     """A split of KITTI in whichever layout the root holds.
 
     Args:
@@ -49,15 +52,18 @@ def open_kitti(root: str | Path, split: str = "test", list_file: str | Path | No
         split: ``test`` (Eigen, 652 frames with depth), ``val`` (800), ``train`` (EVP's list, 23158), or
             ``selection`` for the benchmark's 1000 frames.
         list_file: names the samples; by default the published list or, of the selection, what is in the folder.
+        part: of a copy that is not whole, or without the published list, take what is there.
 
     Raises:
         InputError: if the root does not hold the layout, or a list is missing or damaged.
     """
     files = Container(root)
-    return _open_selection(files, list_file) if split == "selection" else _open_raw(files, split, list_file)
+    if split == "selection":
+        return _open_selection(files, list_file, part)
+    return _open_raw(files, split, list_file, part)
 
 
-def _open_raw(files: Container, split: str, list_file: str | Path | None) -> KITTIRaw:
+def _open_raw(files: Container, split: str, list_file: str | Path | None, part: bool) -> KITTIRaw:
     pictures, depths = _drives_with_pictures(files), _drives_with_depth(files)
     for found, expected in (
         (pictures, "<date>/<drive>/image_02/data/<index>.png"),
@@ -69,6 +75,11 @@ def _open_raw(files: Container, split: str, list_file: str | Path | None) -> KIT
                 f"holds no {expected}, at the root or below raw_data or data_depth_annotated, but {files.contents()}",
                 "pass the folder above the dates (2011_09_26 ...) and the annotated depth",
             )
+    if part and list_file is None and not is_here(_LISTS[split]):
+        frames = _annotated(files, pictures, depths)
+        # A small copy was made of frames of the split; which they are in a large one, the list alone can say.
+        if len(frames) <= split_list(_LISTS[split][0]).lines:
+            return KITTIRaw(files, split, "raw", *those_there(files, frames, printable(files.root)))
     listing = find_listing(_LISTS[split], list_file)
     frames = []
     for picture, depth, *_ in listing.samples:
@@ -83,7 +94,22 @@ def _open_raw(files: Container, split: str, list_file: str | Path | None) -> KIT
         above = pictures.get(name[2], next(iter(pictures.values())))
         above_depth = depths.get(name[2], next(iter(depths.values())))
         frames.append(FrameFiles(name[1], above + name[1], above_depth + depth_name[1]))
-    return KITTIRaw(files, split, "raw", frames, listing.own)
+    own_list = listing.own
+    if part and list_file is None:
+        frames, own_list = those_there(files, frames)
+    return KITTIRaw(files, split, "raw", frames, own_list)
+
+
+def _annotated(files: Container, pictures: Mapping[str, str], depths: Mapping[str, str]) -> list[FrameFiles]:
+    """Every frame in the root that has both a picture and annotated depth."""
+    frames = []
+    for drive in sorted(set(pictures) & set(depths)):
+        for depth in files.glob(f"{depths[drive]}{drive}/proj_depth/groundtruth/image_0[23]/*.png"):
+            *_, camera, index = depth.split("/")
+            name = f"{drive[:10]}/{drive}/{camera}/data/{index}"
+            if files.has(pictures[drive] + name):
+                frames.append(FrameFiles(name, pictures[drive] + name, depth))
+    return frames
 
 
 def _drives_with_pictures(files: Container) -> dict[str, str]:
@@ -107,7 +133,7 @@ def _drives_with_depth(files: Container) -> dict[str, str]:
     }
 
 
-def _open_selection(files: Container, list_file: str | Path | None) -> KITTISelection:
+def _open_selection(files: Container, list_file: str | Path | None, part: bool) -> KITTISelection:
     above = next((one for one in _SELECTIONS if files.has_folder(f"{one}groundtruth_depth")), None)
     if above is None:
         raise InputError(
@@ -125,7 +151,10 @@ def _open_selection(files: Container, list_file: str | Path | None) -> KITTISele
     frames = [FrameFiles(name, above + name, above + _selection_depth(name)) for name in names]
     where = files.label(f"{above}image")
     error = count_error(where, len(frames), SELECTION_COUNT)
-    dataset = KITTISelection(files, "selection", "selection", frames, None if error is None else where)
+    own_list = None if error is None else where
+    if part:
+        frames, own_list = those_there(files, frames, own_list)
+    dataset = KITTISelection(files, "selection", "selection", frames, own_list)
     dataset.incomplete = error
     return dataset
 

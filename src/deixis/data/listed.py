@@ -27,6 +27,7 @@ class ListedFrames(Dataset):
         split: one of ``splits``.
         list_file: names the frames, in its order. By default the published list does, if it is in the folder of
             lists; otherwise the frames found in the root are taken, by path.
+        part: of the published list take those that are there, or without any what else is.
 
     Raises:
         UsageError: for an unknown split, or a list that leads out of the root.
@@ -46,7 +47,9 @@ class ListedFrames(Dataset):
     remedy: ClassVar[str]
     """Where to get that."""
 
-    def __init__(self, root: str | Path, split: str, list_file: str | Path | None = None) -> None:
+    def __init__(
+        self, root: str | Path, split: str, list_file: str | Path | None = None, *, part: bool = False
+    ) -> None:
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise UsageError(f"split '{printable(split)}'", f"is none of {self.name}", f"use one of {known}")
@@ -69,6 +72,10 @@ class ListedFrames(Dataset):
             except InputError as error:
                 problem = f"names '{error.subject}', which {error.problem}"
                 raise InputError(printable(listing.file), problem, error.remedy) from error
+        if part and list_file is None:
+            there = [(name, paths) for name, paths in frames if all(map(self.files.has, paths))]
+            if len(there) < len(frames):
+                frames, self.own_list = there or self.found(pictures), printable(root)
         if not frames:
             where = root if list_file is None else list_file
             raise InputError(printable(where), f"holds no frame of the split '{split}' of {self.name}", self.remedy)

@@ -26,7 +26,7 @@ import numpy as np
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN, Container
 from deixis.data.dataset import Dataset, Sample, count_error
-from deixis.data.frames import DepthFrames, FrameFiles
+from deixis.data.frames import DepthFrames, FrameFiles, those_there
 from deixis.data.hdf5 import hdf5
 from deixis.data.nyuv2 import CAMERA, scene_words
 from deixis.data.splits import Listing, find_listing, inside, is_here
@@ -51,9 +51,13 @@ _LISTS = {
     ("mat", "train"): ("nyuv2.train",),
     ("sync", "sync"): ("nyuv2.evp_train",),
 }
+# Where a layout's pictures lie, below the folder that its lists start from.
+_PICTURES = {"official_splits": "*/rgb_*.jpg", "labelled": "{split}/*/rgb_*.png", "sync": "*/rgb_*.jpg"}
 
 
-def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | None = None) -> Dataset:
+def open_nyuv2(
+    root: str | Path, split: str = "test", list_file: str | Path | None = None, *, part: bool = False
+) -> Dataset:
     """A split of NYUv2 in whichever layout the root holds.
 
     Args:
@@ -62,6 +66,7 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
         list_file: names the samples. By default ``official_splits`` gives what is in the folder, ``labelled`` the same
             unless the published list is here, ``mat`` what ``splits.mat`` beside it says, and ``sync`` what the
             published list says.
+        part: of what the list says take what is there; of ``sync`` without its list all that is there.
 
     Raises:
         InputError: if the root holds none of the layouts, or several, or if a list is missing or damaged.
@@ -88,23 +93,22 @@ def open_nyuv2(root: str | Path, split: str = "test", list_file: str | Path | No
             raise InputError(printable(path), f"holds {MAT}, which cannot be read inside a tar", "unpack it")
         return NYUv2Mat(path / MAT, split, list_file)
     lists = _LISTS[layout, split]
-    if list_file is None and (layout == "official_splits" or (layout == "labelled" and not is_here(lists))):
-        return _in_folder(files, split, layout, folder)
-    listing = find_listing(lists, list_file)
-    named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
-    frames = [FrameFiles(picture, folder + picture, folder + depth) for picture, depth in named]
-    return NYUv2Frames(files, split, layout, frames, listing.own)
-
-
-def _in_folder(files: Container, split: str, layout: str, folder: str) -> NYUv2Frames:
-    """The frames in the folder of a split."""
-    if layout == "labelled":
-        where, pictures, depth_path = f"{folder}{split}", files.glob(f"{folder}{split}/*/rgb_*.png"), _labelled_depth
+    listed = list_file is not None or is_here(lists)
+    error = None
+    if (layout == "official_splits" and list_file is None) or (not listed and (layout == "labelled" or part)):
+        pictures = files.glob(f"{folder}{_PICTURES[layout].format(split=split)}")
+        frames = [FrameFiles(one.removeprefix(folder), one, _depth_beside(one)) for one in pictures]
+        where = files.label(f"{folder}{split}" if layout == "labelled" else folder)
+        error = None if split == "sync" else count_error(where, len(frames), COUNTS[split])
+        own_list = None if split != "sync" and error is None else where
     else:
-        where, pictures, depth_path = folder, files.glob(f"{folder}*/rgb_*.jpg"), _sync_depth
-    frames = [FrameFiles(one.removeprefix(folder), one, depth_path(one)) for one in pictures]
-    error = count_error(files.label(where), len(frames), COUNTS[split])
-    dataset = NYUv2Frames(files, split, layout, frames, None if error is None else files.label(where))
+        listing = find_listing(lists, list_file)
+        named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
+        frames = [FrameFiles(picture, folder + picture, folder + depth) for picture, depth in named]
+        own_list = listing.own
+    if part and list_file is None:
+        frames, own_list = those_there(files, frames, own_list)
+    dataset = NYUv2Frames(files, split, layout, frames, own_list)
     dataset.incomplete = error
     return dataset
 
@@ -124,16 +128,11 @@ def _layouts(files: Container, split: str) -> Iterator[tuple[str, str]]:
         yield "mat", ""
 
 
-def _sync_depth(picture: str) -> str:
-    """``a/rgb_00045.jpg`` to ``a/sync_depth_00045.png``."""
+def _depth_beside(picture: str) -> str:
+    """``a/rgb_00045.jpg`` to ``a/sync_depth_00045.png``, and ``a/rgb_0046.png`` to ``a/depth_0046.png``."""
     folder, _, name = picture.rpartition("/")
-    return f"{folder}/{name.replace('rgb_', 'sync_depth_').replace('.jpg', '.png')}"
-
-
-def _labelled_depth(picture: str) -> str:
-    """``a/rgb_0001.png`` to ``a/depth_0001.png``."""
-    folder, _, name = picture.rpartition("/")
-    return f"{folder}/{name.replace('rgb_', 'depth_')}"
+    depth = "depth_" if name.endswith(".png") else "sync_depth_"
+    return f"{folder}/{name.replace('rgb_', depth).replace('.jpg', '.png')}"
 
 
 def _camera(width: int, height: int) -> Camera | None:

@@ -136,9 +136,11 @@ class RefCoco(Dataset):
         name: ``refcoco``, ``refcoco+``, ``refcocog`` or ``grefcoco``.
         split: who divided it and which part: ``unc-val``, ``umd-test`` …, see :data:`PUBLISHED`.
         list_file: names some of the samples, one in each line, or their refs' numbers; None for the whole split.
+        part: of a copy that is not whole take the refs whose picture is there.
 
     Attributes:
-        own_list: the list, or the file of refs where it is none of the published ones; None otherwise.
+        own_list: the list; the file of refs where it is none of the published ones; the root where it is not whole;
+            None otherwise.
 
     Raises:
         InputError: if the root has another layout, or a file is missing or damaged.
@@ -148,7 +150,13 @@ class RefCoco(Dataset):
     own_list: str | None
 
     def __init__(
-        self, root: str | Path, name: str = "refcoco", split: str = "unc-val", list_file: str | Path | None = None
+        self,
+        root: str | Path,
+        name: str = "refcoco",
+        split: str = "unc-val",
+        list_file: str | Path | None = None,
+        *,
+        part: bool = False,
     ) -> None:
         if name not in PUBLISHED:
             raise UsageError(f"dataset '{printable(name)}'", "is unknown", f"use one of {', '.join(PUBLISHED)}")
@@ -157,18 +165,24 @@ class RefCoco(Dataset):
             raise UsageError(f"split '{printable(split)}'", f"is none of {name}", remedy)
         self.name, self.split = name, split
         self._files = Container(root)
-        partition, part = split.split("-")
+        partition, section = split.split("-")
         refs, instances = refs_path(name, partition), instances_path(name)
         pickled = refs.replace(".json", ".p")
         if not self._files.has(refs) and self._files.has(pickled):
             refs = pickled
         self._pictures = self._layout(refs, instances)
-        self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == part]
-        if list_file is not None:
-            self._refs = _listed(self._refs, Path(list_file))
-        self._annotated = _Instances.read(self._files, instances, self._refs)
+        self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == section]
         if not self._refs:
             raise InputError(self._files.label(refs), f"has no refs of {split}", COPY_AGAIN)
+        count = len(self._refs)
+        if list_file is not None:
+            self._refs = _listed(self._refs, Path(list_file))
+        elif part:
+            self._refs = [ref for ref in self._refs if self._files.has(self._picture(ref))]
+            if not self._refs:
+                problem = f"holds no picture of {count} refs of {split}"
+                raise InputError(self._files.label(self._pictures), problem, COPY_AGAIN)
+        self._annotated = _Instances.read(self._files, instances, self._refs)
         if list_file is not None:
             self.own_list = printable(list_file)
         elif self._annotated.description == WORLD:
@@ -176,6 +190,8 @@ class RefCoco(Dataset):
         else:
             self.incomplete = self._count_error(self._files.label(refs))
             self.own_list = None if self.incomplete is None else refs
+        if part and len(self._refs) < count:
+            self.own_list = printable(self._files.root)
         self.names = [ref.name for ref in self._refs]
         if len(set(self.names)) < len(self.names):
             raise InputError(self._files.label(refs), "has two refs of one number", COPY_AGAIN)
@@ -187,7 +203,7 @@ class RefCoco(Dataset):
             InputError: if its picture is missing or damaged or of another size, or its outline is missing or damaged.
         """
         ref, name = self._refs[index], self.names[index]
-        path = f"{self._pictures}/{picture_name(ref.image_id)}"
+        path = self._picture(ref)
         mask = self._annotated.mask(ref, skip_crowds=self.name == "grefcoco")
         rgb = self._files.picture(path)
         if mask.shape != rgb.shape[:2]:
@@ -198,11 +214,18 @@ class RefCoco(Dataset):
 
     def encoded(self, index: int) -> bytes:
         """The file of the picture. Raises InputError if it is missing."""
-        return self._files.read(f"{self._pictures}/{picture_name(self._refs[index].image_id)}")
+        return self._files.read(self._picture(self._refs[index]))
+
+    def image(self, index: int) -> str:
+        """The picture, which other refs may be in too."""
+        return picture_name(self._refs[index].image_id)
+
+    def _picture(self, ref: _Ref) -> str:
+        return f"{self._pictures}/{picture_name(ref.image_id)}"
 
     def missing(self) -> Iterator[str]:
         """Pictures and annotations that are not there, one line each."""
-        for path in dict.fromkeys(f"{self._pictures}/{picture_name(ref.image_id)}" for ref in self._refs):
+        for path in dict.fromkeys(map(self._picture, self._refs)):
             if not self._files.has(path):
                 yield f"{self._files.label(path)}: is not there"
         lost = dict.fromkeys(what for ref in self._refs if (what := self._annotated.lacks(ref)) is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deixis.data.dataset import spread
 from deixis.errors import InputError, UsageError
 from deixis.evaluation.journal import Journal
 from deixis.evaluation.run import RATIOS, RESULT, ROWS, read_json
@@ -72,11 +73,11 @@ def compare(one: Path, other: Path, metric: str | None = None) -> dict[str, Any]
 
 
 def _rows(folder: Path, result: dict[str, Any]) -> list[Row]:
-    entries = Journal(folder / ROWS).entries
-    missing = [i for i in range(result["count"]) if i not in entries]
+    entries, chosen = Journal(folder / ROWS).entries, spread(result["samples"], result["count"])
+    missing = [i for i in chosen if i not in entries]
     if missing:
         raise InputError(printable(folder / ROWS), f"lacks sample {missing[0]}", "run 'deixis eval' again")
-    return [row for i in range(result["count"]) for row in entries[i].rows]
+    return [row for i in chosen for row in entries[i].rows]
 
 
 def _check_same(one: Path, other: Path, tables: list[list[Row]]) -> None:

@@ -54,11 +54,11 @@ class Journal:
         for number, line in enumerate(content[: self._whole].splitlines(), start=1):
             try:
                 entry = Entry(**json.loads(line))
+                self.entries[entry.index] = entry
             except (ValueError, TypeError) as error:
                 raise InputError(
                     printable(path), f"is damaged in line {number}", "delete its folder and evaluate again"
                 ) from error
-            self.entries[entry.index] = entry
         self._file: IO[bytes] | None = None
 
     def append(self, entry: Entry) -> None:

@@ -43,6 +43,8 @@ _NAMES = {
     "silog_rmse": "SIlog RMSE",
     "oiou": "oIoU",
     "miou": "mIoU",
+    "giou": "gIoU",
+    "ciou": "cIoU",
     "mae": "mean absolute error",
     "t_acc": "found, of what is there (T-acc)",
     "n_acc": "called absent, of what is not there (N-acc)",
@@ -65,11 +67,14 @@ section { background: #fff; border: 1px solid #e3e3df; border-radius: 12px; padd
 .facts { display: flex; flex-wrap: wrap; gap: .6rem; margin-top: 1rem; }
 .facts div { background: #fff; border: 1px solid #e3e3df; border-radius: 10px; padding: .5rem .9rem; }
 .facts b { display: block; font-size: 1.15rem; }
-.oracle { background: #fff3e6; border-left: 4px solid #d9742b; padding: .6rem .9rem; border-radius: 6px; }
+.mark { background: #fff3e6; border-left: 4px solid #d9742b; padding: .6rem .9rem; border-radius: 6px;
+  overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #ecece8; white-space: nowrap; }
 th { font-weight: 600; color: #6b6b70; font-size: .85rem; }
+.about td { white-space: normal; overflow-wrap: anywhere; }
+.about td:first-child { width: 14rem; }
 td.n { text-align: right; padding-right: 1.6rem; }
 th.n { text-align: right; padding-right: 1.6rem; }
 .case { border-top: 1px solid #ecece8; padding-top: .9rem; margin-top: .9rem; }
@@ -106,6 +111,7 @@ def write_report(path: Path, result: dict[str, Any], rows: Sequence[Row], scorer
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">Split {escape(result["split"])}; {escape(result["protocol"]["words"])}.</p>',
         _facts(result),
+        *(f'<section class="mark">{escape(note[0].upper() + note[1:])}.</section>' for note in result["notes"]),
         _oracle(result),
         _section("Summary", _summary(result) + _spread(result["task"], rows)),
         _ranges(result, scorer),
@@ -130,10 +136,11 @@ def _section(title: str, body: str) -> str:
 
 def _facts(result: dict[str, Any]) -> str:
     shown = [
-        (f"{result['scored']} of {result['samples']}", "pictures scored"),
+        (f"{result['scored']} of {result['count']}", "pictures scored"),
         (result["skipped"], "without anything to score"),
         (result["failed"], "could not be read"),
-        (result["text_source"], "text"),
+        (", ".join(result["text_provenance"]), "text"),
+        (result["benchmark"] or "none", "published setting"),
     ]
     if result["task"] in ("refer", "ask"):
         shown.insert(1, (result["rows"], "expressions"))
@@ -145,7 +152,7 @@ def _oracle(result: dict[str, Any]) -> str:
     if not result["oracle"]:
         return ""
     return (
-        '<section class="oracle">The system was told <b>oracle</b> text: it comes from file names, labels or ground'
+        '<section class="mark">The system was told <b>oracle</b> text: it comes from file names, labels or ground'
         " truth. These numbers are not comparable with those of runs without text or with predicted text.</section>"
     )
 
@@ -170,10 +177,11 @@ def _summary(result: dict[str, Any]) -> str:
         digits = 1 if one["unit"] == "%" else 3
         value, low, high = (f"{one[key]:.{digits}f}" for key in ("value", "low", "high"))
         unit = f" {one['unit']}" if one["unit"] else ""
-        lines.append([label(name), f"{value}{unit}", f"{low} to {high}", _ARROWS[one["better"]], str(one["samples"])])
+        about = (_ARROWS[one["better"]], str(one["samples"]), ", ".join(result["text_provenance"]))
+        lines.append([label(name), f"{value}{unit}", f"{low} to {high}", *about])
     counted = "images" if result["task"] in ("metric", "affine") else "expressions"
     return (
-        _table(("metric", "value", "95 % interval", "", counted), lines, numbers=(1, 2, 4))
+        _table(("metric", "value", "95 % interval", "", counted, "text"), lines, numbers=(1, 2, 4))
         + '<p class="soft">Intervals: percentile bootstrap over images, 2000 resamples, seed 0.</p>'
     )
 
@@ -224,7 +232,8 @@ def _ranges(result: dict[str, Any], scorer: Scorer) -> str:
     other.set_ylim(bottom=0)
     other.spines["top"].set_visible(False)
     handles = [*axes.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
-    axes.legend(handles, [str(one.get_label()) for one in handles], frameon=False, loc="upper center")
+    named = [str(one.get_label()) for one in handles]
+    axes.legend(handles, named, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     pixels = sum(one["pixels"] for one in table)
     lines = [
         [name, f"{one['abs_rel']:.3f}", f"{one['mae']:.3f}", f"{100 * one['pixels'] / pixels:.1f} %"]
@@ -315,7 +324,7 @@ def _cases(result: dict[str, Any], rows: Sequence[Row], scorer: Scorer) -> list[
     order = [int(i) for i in np.argsort(values, kind="stable") if np.isfinite(values[i])]
     if not _ORDER[task][1]:
         order.reverse()  # best first
-    half = max(1, min(SHOWN, len(order) // 2))
+    half = max(1, min(SHOWN, len({rows[i]["sample"] for i in order}) // 2))
     parts = []
     used: set[object] = set()
     for title, ends in (("Worst", order[::-1]), ("Best", order)):
@@ -356,7 +365,7 @@ def _legend(task: str, scorer: Scorer) -> str:
     limit = scorer.setting.error_max_m
     bar = viz.error_legend(limit, 480)
     return (
-        f"<p>Absolute error on one scale for all pictures, 0 to {limit:g} m; grey where there is no truth.</p>"
+        f"<p>Absolute error on one scale for all pictures, 0 to {limit:g} m; grey where nothing is scored.</p>"
         f'<img class="bar" alt="colour scale of the error, 0 to {limit:g} m" src="{_photo(bar)}">'
     )
 
@@ -392,13 +401,13 @@ def _provenance(result: dict[str, Any]) -> str:
         *([["referring system", result["mask_model"]]] if "mask_model" in result else []),
         *([["SHA-256 of its folder", result["mask_weights_sha256"]]] if "mask_model" in result else []),
         ["dataset", f"{result['dataset']}, split {result['split']}, {result['samples']} samples"],
-        ["limited to the first", "all" if result["limit"] is None else str(result["limit"])],
+        ["of which were asked for", _limited(result)],
         ["SHA-256 of their names", result["samples_sha256"]],
         ["protocol", result["protocol"]["name"]],
         ["text", f"{result['text_source']}: {', '.join(f'{n} x {p}' for p, n in result['text_provenance'].items())}"],
         ["oracle text", "yes" if result["oracle"] else "no"],
         ["test-time augmentation", result["tta"]],
-        ["published setting", _published(result["benchmark"])],
+        ["published setting", result["benchmark"] or f"none: {result['differs']}"],
         [
             "steps, maps, resolution",
             f"{result['steps'] or 'its own'}, {result['ensemble']}, {result['resolution'] or 'its own'}",
@@ -408,11 +417,9 @@ def _provenance(result: dict[str, Any]) -> str:
     ]
     settings = json.dumps(result["protocol"], indent=2, ensure_ascii=False)
     command, table = f"<pre>{escape(result['command'])}</pre>", _table(("", ""), lines)
-    return _section("How this was made", f"{command}{table}<h3>Protocol</h3><pre>{escape(settings)}</pre>")
+    about = f'{command}<div class="about">{table}</div><h3>Protocol</h3><pre>{escape(settings)}</pre>'
+    return _section("How this was made", about)
 
 
-def _published(found: dict[str, Any] | None) -> str:
-    """Whether the numbers may stand beside published ones."""
-    if found is None:
-        return "none"
-    return found["name"] if found["differs"] is None else f"not {found['name']}: {found['differs']}"
+def _limited(result: dict[str, Any]) -> str:
+    return "all" if result["count"] == result["samples"] else f"{result['count']}, evenly spread"

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 from deixis import __version__
-from deixis.checkpoints.folder import fingerprint
-from deixis.data.dataset import Dataset
+from deixis.checkpoints.folder import fingerprint, read_manifest
+from deixis.data.dataset import Dataset, spread
 from deixis.data.world import parquet
 from deixis.devices import one_thread
 from deixis.errors import DeixisError, InputError, UsageError
@@ -38,12 +38,14 @@ from deixis.evaluation.settings import Setting, Task
 from deixis.io import printable, write_bytes, write_json, write_text
 from deixis.processes import pool_of
 from deixis.protocols.benchmarks import benchmark
+from deixis.protocols.depth import DepthProtocol
 from deixis.protocols.ranges import range_means
 from deixis.protocols.summary import Ratio, Row, ask_ratios, calibration, depth_ratios, refer_ratios
 from deixis.registry import find
 
 RUN, ROWS, RESULT, REPORT = "run.json", "rows.jsonl", "result.json", "report.html"
-FORMAT = 1
+FORMAT = 2
+NOTHING_PUBLISHED = "no published setting"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 RATIOS: dict[Task, Callable[[Sequence[Row]], list[Ratio]]] = {
     "metric": depth_ratios,
@@ -81,7 +83,7 @@ def evaluate(
         out: folder for the results; made if missing.
         command: how the run was asked for; results quote it.
         listener: is told how it gets on.
-        limit: only the first so many samples.
+        limit: only so many samples, evenly spread.
         processes: that score side by side, each with its own copy of the system.
 
     Returns:
@@ -89,18 +91,21 @@ def evaluate(
 
     Raises:
         DeixisError: if a model, dataset or setting is wrong, the folder belongs to another run, no sample could be
-            scored, or the disk does not take the results. What is scored stays, and the same call goes on.
+            scored, a published setting is claimed that this is not, or the disk does not take the results. What is
+            scored stays, and the same call goes on.
     """
     setting = plan.setting()
     dataset = plan.open()
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    chosen = spread(len(dataset), limit)
+    count = len(chosen)
+    _check_claim(plan, dataset, None if plan.task == "refer" else count)
     about = identity(plan, setting, dataset)
     journal = open_run(out, about)
     # Samples that could not be read are tried again.
-    todo = [i for i in range(count) if i not in journal.entries or journal.entries[i].failed is not None]
+    todo = [i for i in chosen if i not in journal.entries or journal.entries[i].failed is not None]
     if not todo and (out / RESULT).is_file():
         stored = read_json(out / RESULT)
-        if stored.get("count") == count:
+        if stored.get("count") == count and (plan.claimed is None or stored.get("benchmark") == plan.protocol):
             listener.start(count, count)
             return stored
     said = {
@@ -123,9 +128,12 @@ def evaluate(
                 listener.done()
         finally:
             journal.close()
-        entries = [journal.entries[i] for i in range(count)]
+        entries = [journal.entries[i] for i in chosen]
         result = {**about, **said, **summary(plan.task, setting, entries)}
-        result["benchmark"] = _benchmark(plan, setting, dataset, result)
+        scored = result["rows"] if plan.task == "refer" else result["scored"]
+        _check_claim(plan, dataset, scored)
+        result |= _published(plan, setting, dataset, scored)
+        result["notes"] = notes(plan, setting, result["differs"])
         if not result["scored"]:
             raise InputError(
                 printable(plan.root), f"has no sample that can be scored ({result['failed']} failed)", "check the root"
@@ -229,16 +237,39 @@ def summary(task: Task, setting: Setting, entries: Sequence[Entry]) -> dict[str,
     return found
 
 
-def _benchmark(plan: Plan, setting: Setting, dataset: Dataset, result: dict[str, Any]) -> dict[str, Any] | None:
-    """The published setting that this is, and why its number is not comparable, if it is not."""
+def _check_claim(plan: Plan, dataset: Dataset, scored: int | None) -> None:
+    """Refuse to call a result by a published name that it does not deserve; None while nobody knows the count."""
+    claimed = plan.claimed
+    if claimed is not None:
+        scored = claimed.count or 0 if scored is None else scored
+        claimed.check(scored=scored, tta=plan.tta, own_list=dataset.own_list)
+
+
+def _published(plan: Plan, setting: Setting, dataset: Dataset, scored: int) -> dict[str, str | None]:
+    """``benchmark``, the published setting whose number this is, or None; and then ``differs``, why it is none."""
     published = benchmark(dataset.name, dataset.split, setting.protocol)
     if published is None:
-        return None
-    scored = result["rows"] if plan.task == "refer" else result["scored"]
-    return {
-        "name": published.name,
-        "differs": published.differs(scored=scored, tta=plan.tta, own_list=dataset.own_list),
-    }
+        return {"benchmark": None, "differs": NOTHING_PUBLISHED}
+    why = published.differs(scored=scored, tta=plan.tta, own_list=dataset.own_list)
+    if why is None:
+        return {"benchmark": published.name, "differs": None}
+    return {"benchmark": None, "differs": f"not {published.name}: {why}"}
+
+
+def notes(plan: Plan, setting: Setting, differs: str | None = None) -> list[str]:
+    """What must be known beside the numbers: that they are none of a benchmark, that a model cannot see as far.
+
+    Args:
+        plan: what is evaluated on what.
+        setting: how.
+        differs: why it is no published number.
+    """
+    found = [] if differs in (None, NOTHING_PUBLISHED) else [f"this is {differs}"]
+    if plan.task == "metric" and isinstance(setting.protocol, DepthProtocol):
+        reach, wanted = float(read_manifest(find(plan.model)).config["max_depth"]), setting.protocol.max_depth
+        if reach < wanted:
+            found.append(f"{plan.model} gives depth up to {reach:g} m, and {plan.dataset} is scored up to {wanted:g} m")
+    return found
 
 
 def _measured(ratio: Ratio) -> dict[str, Any]:

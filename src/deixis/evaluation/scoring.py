@@ -22,9 +22,11 @@ from deixis.data.readers import open_dataset
 from deixis.errors import InputError, UsageError
 from deixis.evaluation.journal import Entry
 from deixis.evaluation.settings import Setting, Task, choose
+from deixis.io import printable
 from deixis.predict import DepthPredictor, load_depth, load_mask, load_metric
 from deixis.protocols.affine import AffineProtocol, affine_metrics
 from deixis.protocols.ask import AskProtocol
+from deixis.protocols.benchmarks import Benchmark, named_setting
 from deixis.protocols.depth import DepthProtocol, depth_metrics
 from deixis.protocols.ranges import by_range
 from deixis.protocols.refer import ReferProtocol, iou
@@ -47,7 +49,8 @@ class Plan:
         root: where it lies.
         split: which part; the reader's own choice if None.
         list_file: list of samples, for readers that take one.
-        protocol: name of the setting.
+        protocol: name of the setting, or of a published one: then the numbers are to bear its name, and what differs
+            from it is refused.
         text: which of the samples' texts a depth system is told; ``none`` leaves it to its own default.
         tta: test-time augmentation of metric depth.
         steps: denoising steps of systems that take several.
@@ -73,13 +76,29 @@ class Plan:
     seed: int = 0
     device: str | None = None
 
+    @property
+    def claimed(self) -> Benchmark | None:
+        """The published setting whose name the numbers are to bear; None if they need not."""
+        return named_setting(self.protocol)
+
     def setting(self) -> Setting:
         """How it is scored; errors as :func:`deixis.evaluation.settings.choose`."""
         return choose(self.dataset, self.task, "ask" if self.task == "ask" else self.model, self.protocol)
 
     def open(self) -> Dataset:
-        """Its dataset; errors as :func:`deixis.data.readers.open_dataset`."""
-        return open_dataset(self.dataset, self.root, self.split, self.list_file)
+        """Its dataset, or the part that is there where no published name is claimed.
+
+        Raises:
+            UsageError: if the split is not that of the published setting.
+            DeixisError: as :func:`deixis.data.readers.open_dataset`.
+        """
+        claimed, split = self.claimed, self.split
+        if claimed is not None:
+            split = claimed.split if split is None else split
+            if split != claimed.split:
+                problem = f"is measured on the split '{claimed.split}', not on '{printable(split)}'"
+                raise UsageError(claimed.name, problem, "leave --split out, or --protocol")
+        return open_dataset(self.dataset, self.root, split, self.list_file, part=claimed is None)
 
 
 class Scorer(ABC):
@@ -152,15 +171,20 @@ class DepthScorer(Scorer):
         return Entry(index, sample.name, [row], by_range(p, t, starts))
 
     def show(self, sample: Sample, row: Row) -> list[Picture]:
-        """Photo, true and predicted depth on one colour scale, and the error's on the protocol's own."""
+        """Photo, true and predicted depth on one colour scale, and the error, where it counts, on the protocol's."""
         rgb, truth, mask = self._framed(sample)
         found, said = self._predict(sample, rgb, truth.shape)
         protocol = self.setting.protocol
         values = found.values
         if isinstance(protocol, AffineProtocol):
             values = protocol.align(found, truth, _tensor(mask))[0].cpu().numpy()
+            counts = protocol.dataset.valid(torch.from_numpy(truth), _tensor(mask)).numpy()
+        else:
+            assert isinstance(protocol, DepthProtocol)
+            counts = protocol.valid(truth)
         true = Depth(_thickened(truth), "metric", said, "ground truth")
-        low, high = viz.depth_range(true)
+        scored = replace(true, values=_thickened(np.where(counts, truth, np.float32(0))))
+        low, high = viz.depth_range(scored)
         shown = replace(found, values=values, kind="metric")
         limit = self.setting.error_max_m
         span = f"{low:.1f} to {high:.1f} m, near warm"
@@ -168,7 +192,7 @@ class DepthScorer(Scorer):
             (Image.fromarray(rgb), "input" if not said.text else f"input: {said.text}"),
             (viz.colorize_depth(true, low, high), f"ground truth, {span}"),
             (viz.colorize_depth(shown, low, high), "prediction, same colours"),
-            (viz.error_map(values, true.values, limit), f"error, black 0 to yellow {limit:g} m or more"),
+            (viz.error_map(values, scored.values, limit), f"error, black 0 to yellow {limit:g} m or more"),
         ]
 
     def _framed(self, sample: Sample) -> tuple[RGB, FloatMap, BoolMap | None]:
@@ -220,25 +244,29 @@ class ReferScorer(Scorer):
         self.predictor = load_mask(self.plan.model, self.plan.device)
 
     def score(self, index: int, sample: Sample) -> Entry:
-        """A row for each expression. Masks count whether their score makes them found or not."""
+        """A row for each expression. Masks count whether found or not, unless the protocol is for absent things too."""
         protocol = self.setting.protocol
         assert isinstance(protocol, ReferProtocol)
         rows: list[Row] = []
         for expression in sample.expressions:
             mask, inside, truth = self._masks(sample, expression)
             intersection, union = protocol.counts(inside, truth)
+            found = bool(inside.any()) if protocol.general else mask.found
             row: Row = {
                 "index": index,
                 "sample": sample.name,
+                "image": self.dataset.image(index),
                 "expression": expression.name,
                 **told(Text(expression.text, "expression")),
                 "there": expression.found,
-                "found": mask.found,
+                "found": found,
                 "score": mask.score,
                 "intersection": intersection,
                 "union": union,
                 "iou": iou(intersection, union),
             }
+            if protocol.general:
+                row["general_iou"] = row["iou"] if expression.found else float(not found)
             rows.append(row)
         return Entry(index, sample.name, rows)
 
@@ -248,6 +276,8 @@ class ReferScorer(Scorer):
         assert isinstance(protocol, ReferProtocol)
         mask = self.predictor(sample.rgb, expression.text, size=protocol.size)
         inside: BoolMap = mask.probability > self.predictor.manifest.mask_threshold
+        if protocol.general:
+            inside &= mask.found
         return mask, inside, expression.mask if protocol.size is None else _nearest(expression.mask, protocol.size)
 
     def show(self, sample: Sample, row: Row) -> list[Picture]:
@@ -286,6 +316,7 @@ class AskScorer(Scorer):
                 {
                     "index": index,
                     "sample": sample.name,
+                    "image": self.dataset.image(index),
                     "expression": expression.name,
                     "asked": expression.text,
                     **told(said),
@@ -310,7 +341,7 @@ class AskScorer(Scorer):
             (_outlined(sample.rgb, expression.mask), f"ground truth: {row['truth_m']:.2f} m"),
             (
                 _outlined(sample.rgb, mask.mask),
-                f"answer: {row['median_m']:.2f} m ({row['p10_m']:.2f} to {row['p90_m']:.2f})",
+                f"answer: {row['median_m']:.2f} m (p10 to p90: {row['p10_m']:.2f} to {row['p90_m']:.2f})",
             ),
             (viz.colorize_depth(depth, low, high), f"predicted depth, {low:.1f} to {high:.1f} m"),
         ]

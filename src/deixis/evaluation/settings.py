@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from deixis.data.readers import check_name
 from deixis.errors import KindError, UsageError
 from deixis.io import printable
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.ask import ASK, AskProtocol
+from deixis.protocols.benchmarks import BENCHMARKS
 from deixis.protocols.depth import KITTI_EIGEN, KITTI_GARG, NYU_EIGEN, DepthProtocol
 from deixis.protocols.masks import DIODE, ETH3D, KITTI, NYUV2, SCANNET, EvaluationSet
 from deixis.protocols.ranges import INDOORS, OUTDOORS
-from deixis.protocols.refer import REFER_512, REFER_NATIVE, ReferProtocol
+from deixis.protocols.refer import GENERAL_REFER, REFER_512, REFER_NATIVE, ReferProtocol
 
 Task = Literal["metric", "affine", "refer", "ask"]
 Protocol = DepthProtocol | AffineProtocol | ReferProtocol | AskProtocol
@@ -29,7 +31,7 @@ class Setting:
     """How a dataset scores a task.
 
     Attributes:
-        name: as ``--protocol`` takes it.
+        name: as ``--protocol`` takes it; none of a published setting.
         protocol: what is scored, and where.
         error_max_m: upper end of the colour scale of error maps, the same for all pictures [m].
         ranges: near ends of the ranges of true depth that errors are told apart by [m].
@@ -55,7 +57,8 @@ class Setting:
             return "distances of referents at the picture's own size, medians of planar depth"
         if isinstance(protocol, ReferProtocol):
             size = protocol.size
-            return f"masks at {f'{size[0]} x {size[1]} px' if size else 'the own size of each picture'}"
+            where = f"masks at {f'{size[0]} x {size[1]} px' if size else 'the own size of each picture'}"
+            return f"{where}, empty where nothing is found" if protocol.general else where
         region = self.region
         assert region is not None  # what is left scores depth
         said = [f"depth above {region.min_depth:g} and below {region.max_depth:g} m", f"crop '{region.crop}'"]
@@ -64,7 +67,7 @@ class Setting:
         if region.benchmark_crop:
             said.append("in the 352 x 1216 benchmark frame")
         if isinstance(protocol, AffineProtocol):
-            said.append("after the scale and shift that fit best by least squares (metric maps as they are)")
+            said.append("after the scale and shift that fit best by least squares")
         return ", ".join(said)
 
 
@@ -75,7 +78,7 @@ def _depth(protocol: DepthProtocol) -> Setting:
 
 def _affine(dataset: EvaluationSet) -> Setting:
     far = dataset.max_depth > 10
-    return Setting(f"affine-{dataset.name}", AffineProtocol(dataset), *((8.0, OUTDOORS) if far else (2.0, INDOORS)))
+    return Setting(f"{dataset.name}-affine", AffineProtocol(dataset), *((8.0, OUTDOORS) if far else (2.0, INDOORS)))
 
 
 def _whole(name: str, max_depth: float) -> dict[Task, tuple[Setting, ...]]:
@@ -104,7 +107,7 @@ SETTINGS: dict[str, dict[Task, tuple[Setting, ...]]] = {
     "refcoco": _COCO,
     "refcoco+": _COCO,
     "refcocog": _COCO,
-    "grefcoco": _COCO,
+    "grefcoco": {"refer": (Setting(GENERAL_REFER.name, GENERAL_REFER), *_COCO["refer"])},
     # The world reaches to the horizon; beyond this, as KITTI does it, nothing is scored.
     "world": {**_whole("world", 80.0), **_ANSWERS},
     "world-rooms": {**_whole("world-rooms", 10.0), **_ANSWERS},
@@ -119,14 +122,13 @@ def choose(dataset: str, task: Task, model: str, wanted: str | None = None) -> S
         dataset: its name.
         task: what the model gives.
         model: how errors call it.
-        wanted: name of a setting; the dataset's first by default.
+        wanted: name of a setting, or of a published one with the same protocol; the dataset's first by default.
 
     Raises:
         KindError: if the dataset does not score that.
         UsageError: for an unknown dataset, or one without that setting.
     """
-    if dataset not in SETTINGS:
-        raise UsageError(f"dataset '{printable(dataset)}'", "is unknown", f"use one of {', '.join(SETTINGS)}")
+    check_name(dataset, SETTINGS)
     found = SETTINGS[dataset].get(task)
     if found is None:
         others = ", ".join(name for name, tasks in SETTINGS.items() if task in tasks)
@@ -136,11 +138,13 @@ def choose(dataset: str, task: Task, model: str, wanted: str | None = None) -> S
         )
     if wanted is None:
         return found[0]
-    for setting in found:
-        if setting.name == wanted:
-            return setting
+    published = [one for one in BENCHMARKS.values() if one.dataset == dataset]
+    fits = [(one.name, setting) for setting in found for one in published if one.protocol == setting.protocol]
+    named = {**{setting.name: setting for setting in found}, **dict(fits)}
+    if wanted in named:
+        return named[wanted]
     raise UsageError(
         f"protocol '{printable(wanted)}'",
         f"is not one of {dataset} for a model that {GIVES[task]}",
-        f"use {', '.join(setting.name for setting in found)}",
+        f"use {', '.join(named)}",
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from deixis.data.dataset import count_error
 from deixis.data.refcoco import PUBLISHED
+from deixis.errors import InputError
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.depth import KITTI_GARG, NYU_EIGEN, DepthProtocol
 from deixis.protocols.masks import DIODE, ETH3D, KITTI, NYUV2, SCANNET
@@ -37,18 +38,32 @@ class Benchmark:
     tta: TTA = "none"
 
     def differs(self, *, scored: int, tta: TTA, own_list: str | None) -> str | None:
-        """Why a result is not comparable with published ones, None if it is.
+        """Why a result is not comparable with published ones, all reasons; None if it is.
 
         Args:
             scored: pictures or expressions.
             tta: how maps were predicted.
-            own_list: the list of samples where it is not the published one.
+            own_list: what names the samples where that is not the published list.
         """
-        if own_list is not None:
-            return f"its samples are not those of the published list ({own_list})"
+        reasons = []
         if self.count is not None and scored != self.count:
-            return f"{scored} of {self.count} are scored"
-        return None if tta == self.tta else f"test-time augmentation is '{tta}', not '{self.tta}'"
+            reasons.append(f"{scored} of {self.count} are scored")
+        if own_list is not None:
+            reasons.append(f"its samples are not those of the published list ({own_list})")
+        if tta != self.tta:
+            reasons.append(f"test-time augmentation is '{tta}', not '{self.tta}'")
+        return "; ".join(reasons) or None
+
+    def check(self, *, scored: int, tta: TTA, own_list: str | None) -> None:
+        """Refuse a result that is to bear this name and is not comparable; arguments as :meth:`differs`.
+
+        Raises:
+            InputError: if it is not; says why.
+        """
+        why = self.differs(scored=scored, tta=tta, own_list=own_list)
+        if why is not None:
+            remedy = f"evaluate all of {self.split} with --tta {self.tta}, or leave --protocol {self.name} out"
+            raise InputError(self.name, why.replace(";", ","), remedy)
 
     def check_count(self, found: int) -> None:
         """Refuse a number of samples that is not the published one.
@@ -89,6 +104,11 @@ BENCHMARKS = {
         *_referring(),
     )
 }
+
+
+def named_setting(name: str | None) -> Benchmark | None:
+    """The published setting that a protocol's name is, None if it is none."""
+    return None if name is None else BENCHMARKS.get(name)
 
 
 def benchmark(dataset: str, split: str, protocol: object) -> Benchmark | None:

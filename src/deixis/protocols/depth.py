@@ -18,7 +18,7 @@ from torch import Tensor
 
 from deixis.errors import InputError, KindError, UsageError
 from deixis.protocols.accumulate import ImageMetric
-from deixis.types import Depth, DepthKind
+from deixis.types import BoolMap, Depth, DepthKind
 
 DEPTH_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "d1", "d2", "d3")
 
@@ -139,6 +139,13 @@ class DepthProtocol:
             left + int(start * width),
             left + int(end * width),
         )
+
+    def valid(self, target: npt.NDArray[np.floating]) -> BoolMap:
+        """The pixels that count of ground truth [H, W] [m], in the whole frame; errors as :meth:`window`."""
+        top, bottom, left, right = self.window(*target.shape)
+        inside = np.zeros(target.shape, np.bool_)
+        inside[top:bottom, left:right] = True
+        return inside & (target > self.min_depth) & (target < self.max_depth)
 
     def select(
         self, prediction: Depth | DepthMap, target: DepthMap, *, kind: DepthKind | None = None

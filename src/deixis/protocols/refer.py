@@ -36,11 +36,14 @@ class ReferProtocol:
         name: how errors and reports call it.
         size: height and width both masks must have [px]; None for any, the image's own.
         thresholds: the IoU levels of ``p@``.
+        general: expressions may mean several things or none: what is not found is an empty mask, and an empty mask is
+            right where nothing is meant.
     """
 
     name: str
     size: tuple[int, int] | None = None
     thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    general: bool = False
 
     def counts(self, prediction: Mask | BinaryMap, target: BinaryMap) -> tuple[int, int]:
         """Pixels in the intersection and in the union of one expression's masks.
@@ -87,7 +90,7 @@ class ReferProtocol:
 
 REFER_512 = ReferProtocol("refer-512", size=(512, 512))
 REFER_NATIVE = ReferProtocol("refer-native")
-GENERAL_REFER = ReferProtocol("general-refer", thresholds=(0.7, 0.8, 0.9))
+GENERAL_REFER = ReferProtocol("general-refer", thresholds=(0.7, 0.8, 0.9), general=True)
 
 
 class ReferMetrics(RowMetric):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from deixis.errors import UsageError
 from deixis.protocols.affine import AFFINE_METRICS
 from deixis.protocols.depth import DEPTH_METRICS
-from deixis.protocols.refer import REFER_NATIVE, iou
+from deixis.protocols.refer import GENERAL_REFER, REFER_NATIVE, iou
 from deixis.protocols.trivial import Rows, interval
 
 Row = dict[str, float | int | str | bool | None]
@@ -156,7 +156,9 @@ def refer_ratios(rows: Table) -> list[Ratio]:
     """Overall and mean IoU and ``p@`` of things that are there; how often things are found, and nothing is.
 
     ``t_acc`` and ``n_acc``, as for gRefCOCO (Liu et al. 2023): shares of expressions for something that are found, and
-    of expressions for nothing that are called absent.
+    of expressions for nothing that are called absent. Rows of its own protocol, which have ``general_iou``, give
+    ``giou`` and ``ciou`` over all expressions in place of overall and mean IoU, see
+    :class:`~deixis.protocols.refer.GeneralReferMetrics`.
     """
     there, found = column(rows, "there") > 0, column(rows, "found")
     intersection, union = column(rows, "intersection"), column(rows, "union")
@@ -166,12 +168,23 @@ def refer_ratios(rows: Table) -> list[Ratio]:
     def about(values: Floats, which: npt.NDArray[np.bool_]) -> Floats:
         return np.where(which, values, np.nan)
 
+    if rows and "general_iou" in rows[0]:
+        means = [
+            Ratio("giou", column(rows, "general_iou"), one, clusters, "higher", 100),
+            Ratio("ciou", intersection, union, clusters, "higher", 100),
+        ]
+        thresholds = GENERAL_REFER.thresholds
+    else:
+        means = [
+            Ratio("oiou", about(intersection, there), union, clusters, "higher", 100),
+            Ratio("miou", about(ious, there), one, clusters, "higher", 100),
+        ]
+        thresholds = REFER_NATIVE.thresholds
     return [
-        Ratio("oiou", about(intersection, there), union, clusters, "higher", 100),
-        Ratio("miou", about(ious, there), one, clusters, "higher", 100),
+        *means,
         *(
             Ratio(f"p@{at}", about((ious >= at).astype(np.float64), there), one, clusters, "higher", 100)
-            for at in REFER_NATIVE.thresholds
+            for at in thresholds
         ),
         Ratio("t_acc", about(found, there), one, clusters, "higher", 100),
         Ratio("n_acc", about(1 - found, ~there), one, clusters, "higher", 100),
@@ -224,5 +237,6 @@ def column(rows: Table, name: str) -> Floats:
 
 
 def images(rows: Table) -> list[int]:
-    """Which image each row belongs to [N]."""
-    return [int(row["index"] or 0) for row in rows]
+    """Which image each row belongs to, counted from 0 [N]: a dataset may have several samples of one image."""
+    numbers: dict[object, int] = {}
+    return [numbers.setdefault(row["image"], len(numbers)) for row in rows]

@@ -113,7 +113,7 @@ def _scores(experiment: Experiment, given: Given, scale: Scale) -> tuple[Section
         return Section(["### Shipped minis", "", "None could be scored.", ""], {"rows": []}), missing
     lines = ["### Shipped minis", "", *score_table([one.row for one in found], experiment.metrics), *short_of(found)]
     if scale.frames is not None:
-        lines += ["Of each dataset its first held-out frames are scored, as many as the table says.", ""]
+        lines += ["Of each dataset some held-out frames are scored, evenly spread, as many as the table says.", ""]
     names: list[str] = []
     if experiment.drawn:
         names.append(f"{experiment.name}-{scale.name}.png")

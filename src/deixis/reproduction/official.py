@@ -107,6 +107,7 @@ def rescored(experiment: Experiment, given: Given) -> tuple[list[dict[str, Any]]
             dataset=setting.dataset,
             root=str(given.roots[setting.dataset]),
             split=setting.split,
+            protocol=score.benchmark,
             tta=setting.tta,
             steps=score.steps,
             text="caption" if score.weights is None and _task(score) == "affine" else "none",
@@ -127,7 +128,6 @@ def rescored(experiment: Experiment, given: Given) -> tuple[list[dict[str, Any]]
 
 def measured(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a table says of a result of ``deixis eval``."""
-    published = result["benchmark"]
     return {
         "model": result["model"],
         "weights_sha256": result["weights_sha256"],
@@ -139,7 +139,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
         "seed": result["seed"],
         "text": list(result["text_provenance"]),
         "scored": result["rows"] if result["task"] == "refer" else result["scored"],
-        "differs": "no published setting" if published is None else published["differs"],
+        "differs": result["differs"],
         "metrics": result["metrics"],
     }
 

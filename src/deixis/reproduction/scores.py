@@ -9,16 +9,14 @@ from typing import Any
 
 from PIL import Image
 
-from deixis.checkpoints.folder import read_manifest
 from deixis.data.world import Kind
 from deixis.errors import DeixisError
 from deixis.evaluation.journal import Journal
-from deixis.evaluation.run import ROWS, Listener, evaluate
+from deixis.evaluation.run import ROWS, Listener, evaluate, notes
 from deixis.evaluation.scoring import Plan, load_scorer
 from deixis.io import printable
-from deixis.protocols.depth import DepthProtocol
 from deixis.protocols.summary import Row
-from deixis.registry import find, weights
+from deixis.registry import weights
 from deixis.reproduction.experiments import Experiment, MiniScore
 from deixis.reproduction.official import Given, measured
 from deixis.reproduction.scale import Scale, photos, world
@@ -108,11 +106,8 @@ def short_of(found: Sequence[Scored]) -> list[str]:
     """A line for each metric mini that is asked for more than its own farthest depth."""
     lines = []
     for one in found:
-        protocol = one.plan.setting().protocol
-        if one.plan.task == "metric" and isinstance(protocol, DepthProtocol):
-            reach = float(read_manifest(find(one.plan.model)).config["max_depth"])
-            if reach < protocol.max_depth:
-                lines += [f"{one.name} has learned depth up to {reach:g} m: {one.plan.dataset} is beyond it.", ""]
+        for line in notes(one.plan, one.plan.setting()):
+            lines += [f"{line[0].upper()}{line[1:]}.", ""]
     return lines
 
 

@@ -1,8 +1,8 @@
 """What frozen networks make of texts and pictures, kept on disk: what comes again is not encoded again.
 
-A frozen text tower gives the same for the same text, and the encoder of a frozen autoencoder for the same picture. With
-a cache both are asked one text or picture at a time: what they give then depends on nothing else in the batch, and a run
-ends with the same bits whatever the cache holds already.
+A frozen text tower gives the same for the same text, and the encoder of a frozen autoencoder for the same picture.
+With a cache both are asked one text or picture at a time: what they give then depends on nothing else in the batch, and
+a run ends with the same bits whatever the cache holds already.
 
 An entry's key is a hash of all that it depends on: the network's weights, its layers, what computes it in which number
 format, and the token ids or pixels it is given. These are what tokenizer, padding rule, size, crop and changes of the
