@@ -325,7 +325,7 @@ def test_a_part_of_a_benchmark_is_scored_under_its_own_name(
     outcome = run(*command, "--out", "part")
     assert outcome.code == 0, outcome.err
     found = json.loads(Path("part/result.json").read_text())
-    why = f"not metric-nyuv2: 2 of 654 are scored; its samples are not those of the published list ({root})"
+    why = f"not metric-nyuv2: 2 of 654 are scored; its samples are not those of the published list ({root}/official_splits/test)"
     assert (found["benchmark"], found["samples"]) == (None, 2)
     assert found["differs"] == f"{why}; test-time augmentation is 'none', not 'windows'"
     assert f"note: this is {why}" in outcome.err
@@ -340,7 +340,7 @@ def test_a_part_of_a_benchmark_is_scored_under_its_own_name(
     assert error.getpixel((320, 240)) != (60, 60, 64)
 
     claim = (*command, "--protocol", "metric-nyuv2", "--out", "claimed")
-    wrong(run(*claim), "holds 2 samples where 654 are published")
+    wrong(run(*claim), "metric-nyuv2: 2 of 654 are scored, its samples are not those of the published list")
     wrong(run(*claim, "--split", "train"), "metric-nyuv2: is measured on the split 'test', not on 'train'")
     wrong(run(*command[:2], "kitti", *claim[3:]), "protocol 'metric-nyuv2': is not one of kitti", "metric-kitti")
     relative = write_pipeline(tmp_path / "e2e", "e2e-ft")

@@ -334,10 +334,10 @@ def test_grefcoco_may_be_pickled(root):
 def test_a_part_of_a_copy_is_read_where_that_is_asked_for(root):
     edit(root, INSTANCES, lambda instances: instances["info"].clear())
     part = RefCoco(root, "refcoco", "unc-val", part=True)
-    assert (len(part), part.own_list) == (2, str(root))
+    assert (len(part), part.own_list) == (2, REFS)
     assert {part.image(index) for index in (0, 1)} == {picture_name(int(part.names[0].split("-")[0]))}
     (root / PICTURES[0] / part.image(0)).unlink()
-    with pytest.raises(InputError, match=r"has no refs of unc-val"):
+    with pytest.raises(InputError, match=r"holds no picture of 2 refs of unc-val"):
         RefCoco(root, "refcoco", "unc-val", part=True)
     assert len(RefCoco(root, "refcoco", "unc-train", part=True)) > 0
 

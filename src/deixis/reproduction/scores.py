@@ -107,7 +107,7 @@ def short_of(found: Sequence[Scored]) -> list[str]:
     lines = []
     for one in found:
         for line in notes(one.plan, one.plan.setting()):
-            lines += [f"{line[0].upper()}{line[1:]}.", ""]
+            lines += [f"{line}.", ""]
     return lines
 
 

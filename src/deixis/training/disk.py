@@ -63,6 +63,9 @@ def open_disk(recipe: Recipe, out: Path, say: Callable[[str], None], process: in
     """
     opt = recipe.optimisation
     learned, validation = open_sources(recipe)
+    for source in (*learned, *validation):
+        if (lacking := source.dataset.incomplete) is not None:
+            say(f"note: {lacking.subject}: {lacking.problem}; what is there is used")
     for source in learned:
         for name, has in _needed(recipe).items():
             check_has(source, has, name)
