@@ -735,6 +735,8 @@ def test_a_full_disk_at_any_file_is_named_and_loses_nothing(chain, tmp_path, mon
     (out / "curves.png").unlink()
     full(4000, "curves.png")
     shutil.rmtree(out / "weights")
+    full(words + 1, "tensorboard")  # which is written anew with its pictures
+    shutil.rmtree(out / "validation")
     full(words + 1, "weights")
     run(recipe, lambda row: pytest.fail("it trains again"))
     assert weights(out) == finished

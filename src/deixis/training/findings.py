@@ -334,6 +334,9 @@ def _report(found: dict[str, Runs], out: Path) -> list[str]:
         "### Texts of other sources, asked of the systems trained with captions",
         "",
         *_texts_table(found),
+        "The right caption (scene) against the others:",
+        "",
+        *comparison_table([one for name, runs in found.items() for one in against_other_texts(name, runs)], "scene"),
         "## (b) Marigold: error against denoising steps",
         "",
         *_steps_section(found, out),
@@ -373,6 +376,17 @@ def with_against_without(name: str, runs: Runs) -> list[Comparison]:
         for i, metric in enumerate(METRICS):
             pair = (told[..., i], untold[..., i])
             found.append(_compare(f"{name}, {TITLES[source]}", metric, "without", pair, measured["clusters"]))
+    return [one for one in found if one is not None]
+
+
+def against_other_texts(name: str, runs: Runs) -> list[Comparison]:
+    """A system trained with captions, asked with the right one, beside itself asked with other texts."""
+    found = []
+    for source, measured in runs.told[0]["sources"].items():
+        samples = {text: _samples(runs.told, "sources", source, text)[..., 0] for text in TEXTS}
+        for text in TEXTS[1:]:
+            pair = (samples["scene"], samples[text])
+            found.append(_compare(f"{name}, {TITLES[source]}", "AbsRel", text, pair, measured["clusters"]))
     return [one for one in found if one is not None]
 
 
