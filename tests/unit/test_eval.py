@@ -325,7 +325,8 @@ def test_a_part_of_a_benchmark_is_scored_under_its_own_name(
     outcome = run(*command, "--out", "part")
     assert outcome.code == 0, outcome.err
     found = json.loads(Path("part/result.json").read_text())
-    why = f"not metric-nyuv2: 2 of 654 are scored; its samples are not those of the published list ({root}/official_splits/test)"
+    where = root / "official_splits" / "test"
+    why = f"not metric-nyuv2: 2 of 654 are scored; its samples are not those of the published list ({where})"
     assert (found["benchmark"], found["samples"]) == (None, 2)
     assert found["differs"] == f"{why}; test-time augmentation is 'none', not 'windows'"
     assert f"note: this is {why}" in outcome.err
