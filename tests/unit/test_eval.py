@@ -428,7 +428,7 @@ def test_results_on_other_samples_than_the_published_ones_say_so(
     write_layout(world, tmp_path / "coco", "refcoco", 4)
     outcome = run("eval", toy("evp-refer"), "refcoco", "--root", tmp_path / "coco", "--limit", "1", "--out", "out")
     assert outcome.code == 0
-    assert "note: samples are those of refcoco/refs(unc).p, which is not the published list" in outcome.lines
+    assert "its samples are not those of the published list (refcoco/refs(unc).p)" in outcome.err
 
 
 # --------------------------------------------------------------------------------- text, report, compare

@@ -188,11 +188,6 @@ def progress(items: Sequence[object], label: str, *, late: bool = False) -> Iter
             shown.stop()
 
 
-def own_list_note(own_list: str) -> str:
-    """The remark that goes with whatever is counted or measured on samples that nobody published as a split."""
-    return f"note: samples are those of {own_list}, which is not the published list"
-
-
 def exit_code(done: int, failed: int) -> int:
     """0 all done, 1 some failed, 2 nothing could be used."""
     if not failed:

@@ -18,7 +18,6 @@ from deixis.cli.common import (
     exit_code,
     fail,
     field,
-    own_list_note,
     progress,
     put,
     report,
@@ -84,7 +83,7 @@ def check(
 
         write_image(picture, viz.contact_sheet(pictures))
     if found.own_list is not None:
-        say(own_list_note(found.own_list))
+        say(f"note: samples are those of {found.own_list}, which is not the published list")
     result = {
         "dataset": found.name,
         "split": found.split,

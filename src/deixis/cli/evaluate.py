@@ -19,7 +19,6 @@ from deixis.cli.common import (
     Settings,
     emit,
     exit_code,
-    own_list_note,
     put,
     report,
     say,
@@ -155,8 +154,6 @@ def evaluate(
     for note in result["notes"]:
         say(f"note: {note}")
     counts = f"{result['scored']} scored, {result['skipped']} without anything to score, {result['failed']} failed"
-    if result["own_list"] is not None:
-        say(own_list_note(result["own_list"]))
     say(f"{counts}; results in {printable(folder)}")
     return exit_code(result["scored"], result["failed"])
 

@@ -134,6 +134,8 @@ def evaluate(
         _check_claim(plan, dataset, scored)
         result |= _published(plan, setting, dataset, scored)
         result["notes"] = notes(plan, setting, result["differs"])
+        if result["differs"] == NOTHING_PUBLISHED and result["own_list"] is not None:
+            result["notes"].append(f"samples are those of {result['own_list']}, which is not the published list")
         if not result["scored"]:
             raise InputError(
                 printable(plan.root), f"has no sample that can be scored ({result['failed']} failed)", "check the root"
