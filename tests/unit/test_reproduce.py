@@ -193,7 +193,8 @@ def of_minis(name: str, *models: str, **changes: Any) -> Any:
     return replace(experiment(name), minis=tuple(replace(one, datasets=("world-rooms",), **changes) for one in some))
 
 
-def test_a_mini_that_is_missing_costs_a_line(tmp_path):
+def test_a_mini_that_is_missing_costs_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "weights", list)
     said: list[DeixisError] = []
     here = replace(given(tmp_path), world=tmp_path, fail=said.append)
     found, missing = scored(of_minis("evp.table1", "vpd-depth-mini"), here, QUICK)

@@ -189,6 +189,7 @@ def _opening(recipe: Recipe, weights: Path, seconds: float, sources: Sequence[Sc
             ],
         ),
         f"* **Text**: {_text(recipe)}",
+        *([f"* **Did not learn**: {', '.join(recipe.frozen)}, which are as they were."] if recipe.frozen else []),
         *_held_out(recipe, sources),
         f"* **Training**: {opt.steps} steps of {opt.batch_size} at {width} x {height}{window}, {seconds / 60:.0f}"
         f" minutes on {threads if recipe.device == 'cpu' else recipe.device}."
