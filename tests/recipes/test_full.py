@@ -204,12 +204,11 @@ def test_a_recipe_trains_goes_on_and_loads(
 
 
 def test_what_a_cache_holds_changes_no_bit(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a run that is killed while it fills one, and goes on with what is there; without one the last bits differ."""
+    """Of a run that is killed while it fills one, and goes on with what is there."""
     steps = ["optimisation.steps=10", "optimisation.save_every=4", "optimisation.eval_every=10"]
     steps += ["optimisation.batch_size=1", "optimisation.lr_batch=1"]
     steps += ["data.sets.vkitti2=null", "data.validation.vkitti2=null"]
     cached = [*steps, f"cache={tmp_path / 'cache'}"]
-    run(sets.recipe("marigold", tmp_path / "without", *steps), lambda row: None)
     other = f"cache={tmp_path / 'other'}"
     plain = weights_in(run(sets.recipe("marigold", tmp_path / "plain", *steps, other), lambda row: None))
     save = loop.save_state
@@ -229,7 +228,6 @@ def test_what_a_cache_holds_changes_no_bit(sets: Sets, tmp_path: Path, monkeypat
     assert 0.5 < rows_of(tmp_path / "filling")[0]["cached"] <= 1
     metrics = [rows_of(tmp_path / out)[-1] for out in ("plain", "filling")]
     assert {**metrics[0], "seconds": 0} == {**metrics[1], "seconds": 0}
-    assert rows_of(tmp_path / "without")[0]["loss"] == pytest.approx(rows_of(tmp_path / "plain")[0]["loss"], rel=1e-4)
 
 
 def test_the_loss_falls(sets: Sets, tmp_path: Path) -> None:

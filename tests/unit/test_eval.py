@@ -368,7 +368,7 @@ def test_a_model_that_does_not_see_as_far_is_said(run: Run, toy: Toy, world: Pat
 
 def test_expressions_for_nothing_count_as_grefcoco_has_them(result: Any, toy: Toy, world: Path, tmp_path: Path) -> None:
     root = tmp_path / "coco"
-    write_layout(world, root, "refcoco")
+    write_layout(world, root, "refcoco", 6)
     for name in ("evp-refer", "evp-refer-shy"):
         found = result(toy(name), "grefcoco", "--root", root, "--split", "unc-train", "--out", name)
         assert found["protocol"]["name"] == "general-refer"
