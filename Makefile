@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 EXTRAS := data,demo,dev,export,teacher,train,world
 PIP_FLAGS ?= -qq
 PYTEST_ARGS ?=
-# Two processes: the full-size models need some 6 GB each.
+# Two processes: the full-size models need some 6 GB each. A file's tests stay together, for what they set up takes long.
 PYTEST_WORKERS ?= 2
 PARITY_DIR ?= tests/parity/fixtures/evp
 
@@ -62,7 +62,7 @@ demo: setup ## depth in metres and a mask for a real photograph, into demo-outpu
 	@$(VENV)/bin/deixis demo --out demo-output
 
 test: lint ## lint, then every test
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup ## ruff (rules, format) and mypy
 	$(PY) -m ruff check .

@@ -378,7 +378,8 @@ MOMENTS = {
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_runs_end_with_the_same_bits(chain, tmp_path):
-    names = [*MINIS, UNTRAINED]
+    # Runs of every system are killed at random in test_kills; here one of each way to train.
+    names = [*map(of, MOMENTS), of("marigold"), UNTRAINED]
     moments = {
         name: ["vocabulary", "any"] if name == UNTRAINED else MOMENTS.get(GIVEN[name]["system"], ["any"])
         for name in names
@@ -538,14 +539,15 @@ def test_findings(chain, tmp_path, monkeypatch):
     assert len(measured) == 4
     for name, found in measured.items():
         told = "no-text" not in name
-        assert found["sources"].keys() == found["steps"].keys() == {"nyuv2", "rooms", "roads"}
-        assert found["refined"].keys() == ({"nyuv2", "rooms", "roads"} if told else set())
+        learned = {"nyuv2", "rooms"}  # roads have no share in this recipe
+        assert found["sources"].keys() == found["steps"].keys() == learned
+        assert found["refined"].keys() == (learned if told else set())
         for source in found["sources"].values():
             assert set(source["texts"]) == (set(findings.TEXTS) if told else {"empty"})
             for rows in source["texts"].values():
                 assert [len(row) for row in rows] == [len(findings.METRICS)] * len(source["clusters"])
     assert "| marigold, world rooms | AbsRel |" in text
-    assert "| world roads | with text, asked without |" in text
+    assert "| world rooms | with text, asked without |" in text
     assert "| marigold, without | " in text
     for picture in ("steps.png", "training.png"):
         assert min(Image.open(tmp_path / picture).size) > 300
