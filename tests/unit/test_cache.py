@@ -141,7 +141,7 @@ def test_another_network_has_entries_of_its_own(folder: Path, tmp_path: Path) ->
     assert cache.share() == 0
     restarted = tower(folder, Cache(tmp_path, print))
     restarted(IDS)
-    assert restarted.forward.cache.share() == 1  # type: ignore[attr-defined]
+    assert restarted.forward.cache.share() == 1  # type: ignore[attr-defined]  # ask_alone has replaced it
 
 
 @pytest.mark.parametrize("repeated", [True, False])

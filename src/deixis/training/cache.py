@@ -124,7 +124,7 @@ def ask_alone(model: nn.Module, cache: Cache, *, repeated: bool) -> set[str]:
         texts = isinstance(module, TextTower)
         if isinstance(module, TextTower) and module.clip.config.attention_dropout:
             continue  # it never gives the same twice
-        module.forward = _Alone(module, cache, always=texts or repeated)  # type: ignore[method-assign]  # as is meant
+        module.forward = _Alone(module, cache, always=texts or repeated)  # type: ignore[method-assign]  # in place
         found.add("texts" if texts else "pictures")
     return found
 

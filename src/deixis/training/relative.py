@@ -138,23 +138,6 @@ class RelativeLearning:
         """Bool [B, T], where a text has not ended yet."""
         return torch.arange(ids.shape[1], device=ids.device) < self._lengths(ids)[:, None]
 
-    def scored(
-        self,
-        model: nn.Module,
-        rgb: RGB,
-        truth: Tensor,
-        text: str,
-        seed: int,
-        far: float,
-        size: tuple[int, int],
-    ) -> dict[str, float] | None:
-        """AbsRel, d1 … of a picture after alignment; None without a known depth. Arguments as :meth:`aligned`."""
-        depth = self.aligned(model, rgb, truth, text, seed, far, size)
-        if depth is None:
-            return None
-        valid = _scored(truth, far)
-        return affine_metrics(depth[valid], truth[valid])
-
     @torch.inference_mode()
     def aligned(
         self,
@@ -294,8 +277,8 @@ class RelativeTask(RelativeLearning):
         return found
 
     def _aligned(self, model: nn.Module, row: int, text: str) -> dict[str, float] | None:
-        rgb = self.val.images[row].permute(1, 2, 0).numpy()
-        return self.scored(model, rgb, self.val.depths[row, 0].float(), text, row, FAR, self.size)
+        rgb, truth = self.val.images[row].permute(1, 2, 0).numpy(), self.val.depths[row, 0].float()
+        return metrics_of(self.aligned(model, rgb, truth, text, row, FAR, self.size), truth, FAR)
 
     def pictures(self, model: nn.Module) -> Image.Image | None:
         """Picture, truth, prediction without text after alignment, and error of a few validation frames."""
@@ -309,6 +292,14 @@ class RelativeTask(RelativeLearning):
                 rows.append(depth_row(rgb, truth.numpy(), shown_depth(depth, FAR), self.val.places[row]))
         model.train(training)
         return contact_sheet(rows) if rows else None
+
+
+def metrics_of(depth: Tensor | None, truth: Tensor, far: float) -> dict[str, float] | None:
+    """AbsRel, d1 … of a depth map that :meth:`RelativeLearning.aligned` gave; None where it gave none."""
+    if depth is None:
+        return None
+    valid = _scored(truth, far)
+    return affine_metrics(depth[valid], truth[valid])
 
 
 def _scored(truth: Tensor, far: float) -> Tensor:

@@ -641,7 +641,7 @@ def _mean_embedding(path: str, model: Any) -> Tensor:  # noqa: ANN401 - EVP dept
     return mean
 
 
-def _kind(config: Any) -> Literal["d", "vd"]:  # noqa: ANN401 - EVP depth's
+def _kind(config: Any) -> Literal["d", "vd"]:  # noqa: ANN401 - of EVP or VPD depth
     """Which mean stands for a dataset: of vectors for each token, or of one vector for a whole text."""
     return "vd" if getattr(config, "aggregate", "v") in ("v", "vd") else "d"
 

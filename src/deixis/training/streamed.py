@@ -44,7 +44,7 @@ from deixis.training.normalise import (
 from deixis.training.objectives import System
 from deixis.training.recipe import DiskSet
 from deixis.training.refer import ReferLearning, mask_probability, objects_in
-from deixis.training.relative import RelativeLearning, noise_for
+from deixis.training.relative import RelativeLearning, metrics_of, noise_for
 from deixis.training.stream import CAPTION, Item, Source
 from deixis.types import RGB, Text
 
@@ -433,7 +433,7 @@ class StreamedRelative(RelativeLearning):
             for key, text in (("", ""), ("told_", caption)):
                 if text is not None:
                     far = given.max_depth or math.inf
-                    one = self.scored(model, sample.rgb, truth, text, number, far, size)
+                    one = metrics_of(self.aligned(model, sample.rgb, truth, text, number, far, size), truth, far)
                     found[key] += [] if one is None else [one]
         model.train(training)
         means = {key: _means(values, ("abs_rel", "d1")) for key, values in found.items()}
