@@ -1,10 +1,11 @@
 """Time and memory of Marigold, Lotus and E2E-FT at full size beside diffusers' own Marigold pipeline, on this machine.
 
 Weights are random, of the sizes of Stable Diffusion 2.1, from which all of them were made, and lie in files as the
-released ones do. Each row is a process of its own: what it took at most is its peak, reading the weights included.
+released ones do. Each row is a process of its own: what it took at most is its peak, reading the weights included. On
+a GPU that is what torch held of the GPU's memory.
 
     python -m deixis.bench write FOLDER SYSTEM ARCHITECTURE
-    python -m deixis.bench measure FOLDER ENGINE RESOLUTION STEPS REPEATS THREADS
+    python -m deixis.bench measure FOLDER ENGINE DEVICE RESOLUTION STEPS REPEATS THREADS
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Row:
         seconds: fastest picture after the first [s].
         first_seconds: the first picture, which fetches weights from their file [s].
         load_seconds: until it could begin [s].
-        peak_mb: most memory its process took [MB].
+        peak_mb: most memory its process took, or held of the GPU's [MB].
     """
 
     name: str
@@ -86,7 +87,13 @@ class Row:
 
 
 def bench(
-    *, resolution: int, steps: int = 1, repeats: int = 2, threads: int = 2, architecture: str = FULL
+    *,
+    resolution: int,
+    steps: int = 1,
+    repeats: int = 2,
+    threads: int = 2,
+    architecture: str = FULL,
+    device: str = "cpu",
 ) -> Iterator[Row]:
     """The rows, one after the other.
 
@@ -96,6 +103,7 @@ def bench(
         repeats: pictures after the first.
         threads: of each process.
         architecture: sizes of the parts (:func:`deixis.backbones.stable_diffusion.architecture`).
+        device: ``cpu`` or a GPU.
 
     Raises:
         DeixisError: if a process fails.
@@ -104,7 +112,7 @@ def bench(
         folder = Path(place)
         for engine, system in ROWS:
             _process("write", folder, system, architecture)
-            found = json.loads(_process("measure", folder, engine, resolution, steps, repeats, threads))
+            found = json.loads(_process("measure", folder, engine, device, resolution, steps, repeats, threads))
             yield Row(f"{engine} {system}", **found)
 
 
@@ -176,7 +184,9 @@ def _write_part(folder: Path, part: str, config: Mapping[str, Any]) -> None:
     write_json(folder / "config.json", config)
 
 
-def measure(folder: Path, engine: str, resolution: int, steps: int, repeats: int, threads: int) -> dict[str, float]:
+def measure(
+    folder: Path, engine: str, device: str, resolution: int, steps: int, repeats: int, threads: int
+) -> dict[str, float]:
     """What :class:`Row` holds of one engine, in this process."""
     import numpy as np
     import torch
@@ -185,14 +195,17 @@ def measure(folder: Path, engine: str, resolution: int, steps: int, repeats: int
     height = max(8, resolution * 3 // 4 // 8 * 8)
     picture = np.random.default_rng(0).integers(0, 256, (height, resolution, 3), dtype=np.uint8)
     began = time.perf_counter()
-    run = {"deixis": _deixis, "diffusers": _diffusers}[engine](folder, picture, steps, resolution)
+    run = {"deixis": _deixis, "diffusers": _diffusers}[engine](folder, picture, device, steps, resolution)
     loaded = time.perf_counter() - began
     seconds = []
     for _ in range(1 + repeats):
         began = time.perf_counter()
-        run()
+        run()  # gives its map on the CPU: a GPU has ended then
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if torch.device(device).type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "seconds": round(min(seconds[1:]), 3),
         "first_seconds": round(seconds[0], 3),
@@ -201,26 +214,26 @@ def measure(folder: Path, engine: str, resolution: int, steps: int, repeats: int
     }
 
 
-def _deixis(folder: Path, picture: Any, steps: int, resolution: int) -> Callable[[], object]:  # noqa: ANN401 - RGB
+def _deixis(folder: Path, picture: Any, device: str, steps: int, resolution: int) -> Callable[[], object]:  # noqa: ANN401 - RGB
     from deixis.predict import load
     from deixis.relative import RelativePredictor
 
-    model = load(folder, "cpu")
+    model = load(folder, device)
     assert isinstance(model, RelativePredictor)
     own = steps if model.system == "marigold" else None
     return lambda: model(picture, steps=own, resolution=resolution)
 
 
-def _diffusers(folder: Path, picture: Any, steps: int, resolution: int) -> Callable[[], object]:  # noqa: ANN401 - RGB
+def _diffusers(folder: Path, picture: Any, device: str, steps: int, resolution: int) -> Callable[[], object]:  # noqa: ANN401 - RGB
     import torch
     from diffusers import MarigoldDepthPipeline
     from PIL import Image
 
-    pipeline = MarigoldDepthPipeline.from_pretrained(str(folder), local_files_only=True)
+    pipeline = MarigoldDepthPipeline.from_pretrained(str(folder), local_files_only=True).to(device)
     pipeline.set_progress_bar_config(disable=True)
     given = {"num_inference_steps": steps, "processing_resolution": resolution}
     image = Image.fromarray(picture)
-    return lambda: pipeline(image, generator=torch.Generator().manual_seed(0), **given)
+    return lambda: pipeline(image, generator=torch.Generator(device).manual_seed(0), **given)
 
 
 if __name__ == "__main__":
@@ -228,4 +241,4 @@ if __name__ == "__main__":
     if task == "write":
         write(Path(place), what, *more)  # type: ignore[arg-type]  # a system, as the other process says
     else:
-        sys.stdout.write(json.dumps(measure(Path(place), what, *map(int, more))))
+        sys.stdout.write(json.dumps(measure(Path(place), what, more[0], *map(int, more[1:]))))

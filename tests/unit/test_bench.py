@@ -27,7 +27,7 @@ def test_rows_run_on_folders_that_load(tmp_path: Path) -> None:
     for engine, system in bench.ROWS:
         bench.write(tmp_path, system)
         assert read_pipeline(tmp_path).system == system
-        found = bench.measure(tmp_path, engine, 64, 1, 1, 1)
+        found = bench.measure(tmp_path, engine, "cpu", 64, 1, 1, 1)
         assert set(found) == {"seconds", "first_seconds", "load_seconds", "peak_mb"}
         assert min(found.values()) > 0
         vae = (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
@@ -43,5 +43,5 @@ def test_full_size_is_full_size() -> None:
 
 def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DeixisError, match="bench measure deixis: failed") as caught:
-        bench._process("measure", tmp_path, "deixis", 64, 1, 1, 1)
+        bench._process("measure", tmp_path, "deixis", "cpu", 64, 1, 1, 1)
     assert "\n" not in str(caught.value)

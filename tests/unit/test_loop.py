@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -387,3 +388,24 @@ def test_compilation_is_asked_of_every_block_that_the_features_go_through():
     prepare_blocks(features, Hardware(compile=True))
     compiled = {type(module) for module in features.modules() if module._compiled_call_impl is not None}
     assert compiled == {ResnetBlock2D, BasicTransformerBlock}
+
+
+# ------------------------------------------------------------------------------------------- batches made ahead
+
+
+def test_batches_made_ahead_are_the_same(tmp_path: Path) -> None:
+    schedule = replace(SCHEDULE, steps=12, save_every=6)
+    alone = run_once(tmp_path / "alone", schedule)
+    helped = run_once(tmp_path / "helped", schedule, makers=2)
+    assert same(alone.state_dict(), helped.state_dict())
+
+
+class _Dying(Wave):
+    def batch(self, generator: torch.Generator) -> dict[str, Tensor]:
+        os._exit(3)
+
+
+def test_a_maker_that_dies_is_one_line(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl", lambda row: None)
+    with pytest.raises(DeixisError, match="is gone"):
+        train(wave_model(), _Dying(), SCHEDULE, tmp_path, log, makers=1)

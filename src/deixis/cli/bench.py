@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deixis.cli.common import OK, JsonOption, emit, put, say
+from deixis.cli.common import OK, DeviceOption, JsonOption, emit, put, say
 from deixis.errors import UsageError
 
 
@@ -15,19 +15,22 @@ def bench(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps of Marigold.")] = 1,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Pictures after the first; the fastest counts.")] = 2,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Time and memory of Marigold, Lotus and E2E-FT at full size, beside diffusers' Marigold, on this CPU.
+    """Time and memory of Marigold, Lotus and E2E-FT at full size, beside diffusers' Marigold, on this machine.
 
     Needs 6 GB of disk in the temporary folder and 6 GB of memory, more for larger pictures. A line each: name,
-    seconds per picture, of the first, until loaded, peak MB.
+    seconds per picture, of the first, until loaded, peak MB (of the GPU's memory, where it runs on one).
     """
     if resolution % 32:
         raise UsageError(f"--resolution {resolution}", "is no multiple of 32", f"choose {resolution // 32 * 32}")
     from deixis.bench import bench as measure
+    from deixis.devices import choose_device
 
     found = []
-    for row in measure(resolution=resolution, steps=steps, repeats=repeats, threads=threads):
+    where = str(choose_device(device))
+    for row in measure(resolution=resolution, steps=steps, repeats=repeats, threads=threads, device=where):
         found.append(row)
         numbers = (f"{row.seconds:.2f}", f"{row.first_seconds:.2f}", f"{row.load_seconds:.2f}", f"{row.peak_mb:.0f}")
         # With --json as well, on stderr: a row takes minutes, and a later one may fail.

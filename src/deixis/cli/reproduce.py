@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deixis.cli.common import OK, OUT, SOME_FAILED, JsonOption, Settings, emit, fail, put, say
+from deixis.cli.common import OK, OUT, SOME_FAILED, DeviceOption, JsonOption, Settings, emit, fail, put, say
 from deixis.errors import DeixisError, UsageError
 from deixis.io import check_out, printable
 
@@ -29,6 +29,7 @@ def reproduce(
         Path | None, typer.Option("--world", metavar="DIR", help="With --mini: shards.", show_default="rendered")
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = OUT / "reproduce",
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """A table of the papers: its numbers, official weights re-scored, ours, and what is missing.
@@ -43,6 +44,7 @@ def reproduce(
     from deixis.reproduction.experiments import experiment as find
 
     experiment = find(name)
+    from deixis.devices import choose_device
     from deixis.reproduction.official import Given, check_given, rescored
     from deixis.reproduction.report import stored, write
 
@@ -55,7 +57,7 @@ def reproduce(
         errors.append(error)
         fail(error)
 
-    given = Given(roots, weights, world, out, Settings.command, quick, say, failed)
+    given = Given(roots, weights, world, out, Settings.command, quick, say, failed, str(choose_device(device)))
     known = stored(out, experiment)
     rows, missing = rescored(experiment, given)
     again = {_key(one) for one in rows}

@@ -100,7 +100,7 @@ def _data(given: Given, scale: Scale) -> list[str]:
     folder = photos(given)
     root = [] if folder is None else [f"data.root={folder.absolute()}"]
     rooms, backbone = world(given, scale, "rooms").absolute(), shipped_folder() / BACKBONE
-    return [f"data.world={rooms}", f"init={backbone}", *root]
+    return [f"data.world={rooms}", f"init={backbone}", f"device={given.device}", *root]
 
 
 # ------------------------------------------------------------------------------------------------------- scores
@@ -149,7 +149,7 @@ def _refined_minis(experiment: Experiment, given: Given, scale: Scale) -> tuple[
     for name, model in there.items():
         given.say(f"refining with {name}")
         try:
-            predictor = load(model)
+            predictor = load(model, given.device)
             if not isinstance(predictor, RelativePredictor):
                 raise UsageError(f"--weights {name}={model}", "are not of affine-invariant depth", "give its own")
         except DeixisError as error:

@@ -50,6 +50,7 @@ class Given:
         quick: minutes in place of a night.
         say: called with a line about what is done.
         fail: called with an error that costs one row.
+        device: where networks are trained and run.
     """
 
     roots: Mapping[str, Path]
@@ -60,6 +61,7 @@ class Given:
     quick: bool
     say: Callable[[str], None]
     fail: Callable[[DeixisError], None]
+    device: str = "cpu"
 
 
 def check_given(roots: Mapping[str, Path], folders: Mapping[str, str]) -> None:
@@ -111,6 +113,7 @@ def rescored(experiment: Experiment, given: Given) -> tuple[list[dict[str, Any]]
             tta=setting.tta,
             steps=score.steps,
             text="caption" if score.weights is None and _task(score) == "affine" else "none",
+            device=given.device,
         )
         steps = "" if score.steps is None else f"-{score.steps}-steps"
         folder = given.out / "official" / f"{name.replace('/', '--').replace(' ', '-')}-{score.benchmark}{steps}"

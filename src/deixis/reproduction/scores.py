@@ -77,6 +77,7 @@ def scored(experiment: Experiment, given: Given, scale: Scale) -> tuple[list[Sco
                         split="heldout",
                         text=text,
                         steps=steps,
+                        device=given.device,
                     )
                     try:
                         found.append(_scored(mini.model, plan, given, scale))

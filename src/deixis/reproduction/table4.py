@@ -120,7 +120,7 @@ class Job:
 
     def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
         """As :func:`measure`."""
-        return measure(load_metric(weights, "cpu"), load_scenes(recipe.data), self.row, self.frames)
+        return measure(load_metric(weights, recipe.device), load_scenes(recipe.data), self.row, self.frames)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Job:
 
     def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
         """As :func:`measure`."""
-        predictor = load(weights, "cpu")
+        predictor = load(weights, recipe.device)
         assert isinstance(predictor, RelativePredictor)
         learned = [scenes for scenes in load_scenes(recipe.data) if recipe.data.shares[SOURCES.index(scenes.source)]]
         return measure(predictor, learned, self.extent, told=self.told)

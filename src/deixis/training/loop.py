@@ -25,8 +25,10 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from deixis.errors import CheckpointError, DeixisError, UsageError
+from deixis.training.ahead import Ahead
 from deixis.training.best import Best
 from deixis.training.cache import Cache
 from deixis.training.checkpoint import load_state, save_state
@@ -135,6 +137,7 @@ def train(
     best: Best | None = None,
     accelerator: Accelerator | None = None,
     cache: Cache | None = None,
+    makers: int = 0,
 ) -> nn.Module:
     """Train ``model`` in place, resuming from ``out/state.pt`` if it is there.
 
@@ -150,6 +153,8 @@ def train(
         best: keeps the best of the evaluated weights.
         accelerator: this process among those of the run.
         cache: of the frozen networks; how often it had what was asked for is logged.
+        makers: processes that make batches ahead; 0 makes one when its step begins. For a task that has all it learns
+            from in memory; one that reads from disk reads ahead by itself.
 
     Returns:
         the averaged model. With ``fsdp`` it is the main process's alone that holds the weights.
@@ -198,16 +203,17 @@ def train(
         best.begin(start)
     stepper = _Stepper(call, task, schedule, hardware, accelerator, where, optimiser)
 
+    steps = range(start, schedule.steps)
+    batches = Ahead(_Batches(task, schedule.seed), steps, makers, pin=bool(makers) and where.type == "cuda")
     began = time.perf_counter() - spent
     trained.train()
     waited, since = 0.0, time.perf_counter()
     with requests() as leave:
-        for step in range(start, schedule.steps):
+        for step in steps:
             for group, scale in zip(optimiser.param_groups, scales, strict=True):
                 group["lr"] = schedule.lr_at(step, scale)
             asked = time.perf_counter()
-            # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
-            batch = task.batch(torch.Generator().manual_seed(schedule.seed * SEEDS_APART + step))
+            batch = next(batches)
             waited += time.perf_counter() - asked
             loss, norm = stepper(batch, step)
             mean.take(min(schedule.ema, (step + 1) / (step + 10)))
@@ -259,6 +265,18 @@ def train(
                 raise StoppedError(stopped, done, out)
     with together(accelerator), mean.network(keep=main) as averaged:
         return averaged
+
+
+class _Batches(Dataset[dict[str, Any]]):
+    """The batch of each step."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
+        self.first = seed * SEEDS_APART
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        # Seeds of neighbouring steps are neighbours; torch's generator mixes them well.
+        return self.task.batch(torch.Generator().manual_seed(self.first + step))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Hardware:
         compile: translate the U-Net's blocks with ``torch.compile``.
         fsdp: of several processes, each holds a part of the parameters, gradients, optimiser states and averages
             (:mod:`deixis.training.fsdp`), where otherwise each holds all.
-        workers: processes that read data ahead (:mod:`deixis.training.stream`); 0 reads when a step asks for it.
+        workers: processes that read and augment data ahead (:mod:`deixis.training.ahead`); 0 does it when a step asks.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "no"

@@ -167,6 +167,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 best=best,
                 accelerator=accelerator,
                 cache=cache,
+                makers=0 if recipe.data.sets else hardware.workers,
             )
 
         finish = _finetune_relative if recipe.system in RELATIVE else _finetune

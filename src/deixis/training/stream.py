@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
 from deixis.data.captions import Texts, read_captions
@@ -32,6 +30,7 @@ from deixis.data.transforms import benchmark_frame
 from deixis.devices import one_thread
 from deixis.errors import DeixisError, InputError, UsageError
 from deixis.io import printable
+from deixis.training.ahead import Ahead
 from deixis.training.gallery import ROWS, Cell
 from deixis.training.loop import SEEDS_APART
 from deixis.training.recipe import DiskSet, Recipe
@@ -41,8 +40,6 @@ from deixis.viz import contact_sheet
 Item = dict[str, Any]
 # A picture's caption among its texts: it is mirrored with them.
 CAPTION = "told"
-# Micro-batches that each worker has ready.
-AHEAD = 2
 # Names of bad samples that a worker tries to replace one picture by, at most.
 _TRIES = 100
 # Samples of a set that are looked at before a run, until one has what is learned.
@@ -243,12 +240,6 @@ def _together(items: Sequence[Item]) -> Item:
     }
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which ends its workers."""
-    del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class Skipped:
     """Samples that could not be read, each once, in ``skipped.jsonl`` of the run folder.
 
@@ -364,30 +355,10 @@ class Stream:
     def _begin(self, step: int) -> Iterator[Made]:
         reading = self.reading
         numbers = [n * self._count + i for n in range(step, reading.steps) for i in self._mine]
-        loader: DataLoader[Made] = DataLoader(
-            self._micro_batches,
-            batch_size=None,
-            sampler=numbers,
-            num_workers=reading.workers,
-            prefetch_factor=AHEAD if reading.workers else None,
-            pin_memory=reading.pin,
-            worker_init_fn=_leave_interrupts,
-            generator=torch.Generator(),  # its own: it must not draw from the run's
-        )
-        return iter(loader)
+        return Ahead(self._micro_batches, numbers, reading.workers, pin=reading.pin)
 
     def _take(self) -> Item:
-        try:
-            item, bad, error = next(self._made)
-        except RuntimeError as lost:
-            if not any(words in str(lost) for words in ("exited unexpectedly", "killed by signal")):
-                raise
-            raise DeixisError(
-                "a worker that reads data",
-                f"is gone ({next(iter(str(lost).splitlines()))})",
-                "give the same command again, with fewer hardware.workers if memory was short: the last checkpoint is"
-                " intact",
-            ) from lost
+        item, bad, error = next(self._made)
         for name, problem in bad:
             self.skipped(name, problem)
         if error is not None:
