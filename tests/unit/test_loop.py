@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from deixis.backbones.features import UNetFeatures
 from deixis.errors import CheckpointError, DeixisError, UsageError
 from deixis.training import boards
+from deixis.training.ahead import Ahead
 from deixis.training.best import Best
 from deixis.training.boards import open_board
 from deixis.training.checkpoint import load_state, save_state
@@ -409,3 +412,12 @@ def test_a_maker_that_dies_is_one_line(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log.jsonl", lambda row: None)
     with pytest.raises(DeixisError, match="is gone"):
         train(wave_model(), _Dying(), SCHEDULE, tmp_path, log, makers=1)
+
+
+class _Ignored(Dataset[list[bool]]):
+    def __getitem__(self, number: int) -> list[bool]:
+        return [signal.getsignal(one) == signal.SIG_IGN for one in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_makers_leave_signals_to_the_run() -> None:
+    assert next(Ahead(_Ignored(), [0], 1)) == [True, True]

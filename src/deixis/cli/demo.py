@@ -62,7 +62,7 @@ def demo(
 
     picture = out / "overview.png"
     write_image(picture, overview(loaded.rgb, depth, masks, answers[1]))
-    say("small models, trained for hours on a few hundred photos: see the README.md beside them for what to expect")
+    say("small models, trained on 594 photos and a drawn world: see the README.md beside them for what to expect")
     put(f"pictures\t{field(picture.resolve())} and others beside it in {field(out.resolve())}")
     return OK
 

@@ -34,7 +34,7 @@ class Ahead(Iterator[Any]):
                 num_workers=workers,
                 prefetch_factor=EACH if workers else None,
                 pin_memory=pin,
-                worker_init_fn=_leave_interrupts,
+                worker_init_fn=_leave_signals,
                 generator=torch.Generator(),  # its own: it must not draw from the run's
             )
         )
@@ -58,7 +58,8 @@ class Ahead(Iterator[Any]):
             ) from lost
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which ends its workers."""
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C and SIGTERM, which may be sent to all, are for the main process: it ends its workers."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
