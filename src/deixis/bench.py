@@ -21,12 +21,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deixis.checkpoints.layout import INDEX, System
 from deixis.errors import DeixisError
 from deixis.io import write_json
 from deixis.registry import shipped_folder
+
+if TYPE_CHECKING:  # at run time each process imports what it measures
+    import numpy as np
+    import numpy.typing as npt
+
+    RGB = npt.NDArray[np.uint8]
 
 # Stable Diffusion 2.1 (deixis.backbones.configs).
 FULL = "sd21"
@@ -214,7 +220,7 @@ def measure(
     }
 
 
-def _deixis(folder: Path, picture: Any, device: str, steps: int, resolution: int) -> Callable[[], object]:  # noqa: ANN401 - RGB
+def _deixis(folder: Path, picture: RGB, device: str, steps: int, resolution: int) -> Callable[[], object]:
     from deixis.predict import load
     from deixis.relative import RelativePredictor
 
@@ -224,7 +230,7 @@ def _deixis(folder: Path, picture: Any, device: str, steps: int, resolution: int
     return lambda: model(picture, steps=own, resolution=resolution)
 
 
-def _diffusers(folder: Path, picture: Any, device: str, steps: int, resolution: int) -> Callable[[], object]:  # noqa: ANN401 - RGB
+def _diffusers(folder: Path, picture: RGB, device: str, steps: int, resolution: int) -> Callable[[], object]:
     import torch
     from diffusers import MarigoldDepthPipeline
     from PIL import Image
