@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from deixis.checkpoints.layout import INDEX, System
@@ -96,16 +97,18 @@ def bench(
     *,
     resolution: int,
     steps: int = 1,
+    rounds: int = 1,
     repeats: int = 2,
     threads: int = 2,
     architecture: str = FULL,
     device: str = "cpu",
 ) -> Iterator[Row]:
-    """The rows, one after the other.
+    """Each row in turn, as many times as there are rounds; :func:`merged` makes one of a name's rows.
 
     Args:
         resolution: longer side of the picture, which is 3/4 as high [px].
         steps: of Marigold; the others take one.
+        rounds: a machine is faster at one time than at another; in turns, all have their share of both.
         repeats: pictures after the first.
         threads: of each process.
         architecture: sizes of the parts (:func:`deixis.backbones.stable_diffusion.architecture`).
@@ -116,10 +119,20 @@ def bench(
     """
     with tempfile.TemporaryDirectory(prefix="deixis-bench-") as place:
         folder = Path(place)
-        for engine, system in ROWS:
+        for engine, system in ROWS * rounds:
             _process("write", folder, system, architecture)
             found = json.loads(_process("measure", folder, engine, device, resolution, steps, repeats, threads))
             yield Row(f"{engine} {system}", **found)
+
+
+def merged(rows: Sequence[Row]) -> list[Row]:
+    """One row per name: its shortest times, and the median of its peaks."""
+    found = []
+    for name in dict.fromkeys(row.name for row in rows):
+        own = [row for row in rows if row.name == name]
+        times = (min(getattr(row, key) for row in own) for key in ("seconds", "first_seconds", "load_seconds"))
+        found.append(Row(name, *times, round(median(row.peak_mb for row in own), 1)))
+    return found
 
 
 def _process(*arguments: object) -> str:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from deixis.backbones.latents import lighten
 from deixis.checkpoints.pipelines import Pipeline, read_pipeline, save_pipeline
 from deixis.conditioning.text import encode_whole
 from deixis.devices import choose_device
@@ -55,6 +56,8 @@ class RelativePredictor:
         self.system = pipeline.system
         self.kind: DepthKind = pipeline.kind
         self.model = pipeline.model.to(device)
+        lighten(self.model.vae)
+        self._heard: tuple[object, Tensor] | None = None  # the last text and how it was read, and its vectors
         self.tokenizer: CLIPTokenizer = pipeline.tokenizer
         self.device = device
 
@@ -203,9 +206,7 @@ class RelativePredictor:
         height, width = rgb.shape[:2]
         working = processing_size(height, width, resolution, official=official)
         picture = self.prepare(rgb, working, official=official).to(self.device)
-        tower = self.model.text_tower
-        assert tower is not None
-        vectors, _ = encode_whole(tower, self.tokenizer, text, padding=self.pipeline.padding, official=official)
+        vectors = self._vectors(text, official=official)
         generator = torch.Generator().manual_seed(settings["seed"])
         shape = (1, 4, picture.shape[-2] // STRIDE, picture.shape[-1] // STRIDE)
         maps = []
@@ -227,6 +228,16 @@ class RelativePredictor:
         return self.enlarge(merged, (height, width), official=official)[0, 0].clamp(0, 1), (
             None if uncertainty is None else self.enlarge(uncertainty, (height, width), official=official)[0, 0]
         )
+
+    def _vectors(self, text: str, *, official: bool) -> Tensor:
+        """Vectors [1, T, C] of a text; many pictures are asked the same one after the other."""
+        key = (text, official, self.pipeline.padding)
+        if self._heard is None or self._heard[0] != key:
+            tower = self.model.text_tower
+            assert tower is not None
+            vectors, _ = encode_whole(tower, self.tokenizer, text, padding=self.pipeline.padding, official=official)
+            self._heard = (key, vectors)
+        return self._heard[1]
 
     def _once(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,22 @@ def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DeixisError, match="bench measure deixis: failed") as caught:
         bench._process("measure", tmp_path, "deixis", "cpu", 64, 1, 1, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_rounds_go_in_turns_and_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter((3.0, 5.0, 1.0, 6.0, 2.0, 7.0))
+
+    def process(what: str, *arguments: object) -> str:
+        if what == "write":
+            return ""
+        seconds = next(took)
+        return json.dumps(dict.fromkeys(("seconds", "first_seconds", "load_seconds"), seconds) | {"peak_mb": seconds})
+
+    monkeypatch.setattr(bench, "_process", process)
+    monkeypatch.setattr(bench, "ROWS", bench.ROWS[:2])
+    rows = list(bench.bench(resolution=64, rounds=3))
+    assert [row.name for row in rows] == ["diffusers marigold", "deixis marigold"] * 3
+    assert bench.merged(rows) == [
+        bench.Row("diffusers marigold", 1.0, 1.0, 1.0, 2.0),
+        bench.Row("deixis marigold", 5.0, 5.0, 5.0, 6.0),
+    ]

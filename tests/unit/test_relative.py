@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import MarigoldDepthPipeline
+from diffusers import AutoencoderKL, MarigoldDepthPipeline
+from diffusers.models.upsampling import Upsample2D
 
 import deixis
+from deixis.backbones.latents import FoldedUpsample, decode, encode, lighten
 from deixis.checkpoints.pipelines import read_pipeline
 from deixis.conditioning.text import _chunks, encode_whole
 from deixis.ensemble import ensemble_depth
@@ -21,6 +23,7 @@ from deixis.errors import KindError, ModelError, UsageError
 from deixis.relative import RelativePredictor, processing_size
 from deixis.types import Depth
 from tests.pipelines import KINDS, write_pipeline
+from tests.tiny import CONFIG
 
 Make = Callable[[str], Path]
 
@@ -347,3 +350,49 @@ def test_what_cannot_be_merged() -> None:
     flat, spread = ensemble_depth(torch.full((3, 1, 4, 5), 0.5))
     assert torch.isfinite(flat).all()
     assert torch.isfinite(spread).all()
+
+
+# ---------------------------------------------------------------------------------------------- faster, the same
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 2), (8, 5)])
+def test_a_folded_upsampling_is_the_library_s(height: int, width: int) -> None:
+    torch.manual_seed(height)
+    original = Upsample2D(6, use_conv=True, out_channels=10).double()
+    x = torch.randn(2, 6, height, width, dtype=torch.float64)
+    folded = FoldedUpsample(original)
+    assert torch.allclose(folded(x), original(x), atol=1e-12)
+    assert folded.state_dict().keys() == original.state_dict().keys()
+    elsewhere = folded.to("meta")(x.to("meta"))  # no CPU: enlarged, then convolved
+    assert elsewhere.shape == original(x).shape
+
+
+def test_a_lightened_autoencoder_is_the_same_one() -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_config(CONFIG["vae"]).eval()
+    weights = {key: value.clone() for key, value in vae.state_dict().items()}
+    x = torch.rand(1, 3, 40, 24) * 2 - 1
+    with torch.inference_mode():
+        latents = encode(vae, x)
+        whole = decode(vae, latents)
+        lighten(vae)
+        assert sum(isinstance(module, FoldedUpsample) for module in vae.modules()) == 3
+        assert torch.allclose(encode(vae, x), latents, atol=1e-6)
+        assert torch.allclose(decode(vae, latents), whole, atol=1e-5)
+    assert vae.state_dict().keys() == weights.keys()
+    assert all(value.equal(weights[key]) for key, value in vae.state_dict().items())
+
+
+def test_a_text_is_read_once_for_many_pictures(pipeline: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = predictor(pipeline("lotus-d"))
+    read = []
+    tower = found.model.text_tower
+    assert tower is not None
+    real = tower.forward
+    monkeypatch.setattr(tower, "forward", lambda ids, **how: (read.append(len(ids)), real(ids, **how))[1])
+    asked = ["a chair", "a chair", "", "a chair"]
+    maps = [depth_of(found(picture(), text)).values for text in asked]
+    assert len(read) == 3  # the second had been read
+    assert np.array_equal(maps[0], maps[1])
+    assert np.array_equal(maps[0], maps[3])
+    assert not np.array_equal(maps[0], maps[2])
