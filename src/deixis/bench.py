@@ -130,8 +130,15 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     found = []
     for name in dict.fromkeys(row.name for row in rows):
         own = [row for row in rows if row.name == name]
-        times = (min(getattr(row, key) for row in own) for key in ("seconds", "first_seconds", "load_seconds"))
-        found.append(Row(name, *times, round(median(row.peak_mb for row in own), 1)))
+        found.append(
+            Row(
+                name,
+                seconds=min(row.seconds for row in own),
+                first_seconds=min(row.first_seconds for row in own),
+                load_seconds=min(row.load_seconds for row in own),
+                peak_mb=round(median(row.peak_mb for row in own), 1),
+            )
+        )
     return found
 
 

@@ -36,8 +36,10 @@ def bench(
         return "\t".join((row.name, *numbers))
 
     found = []
-    settings = {"resolution": resolution, "steps": steps, "rounds": rounds, "repeats": repeats, "threads": threads}
-    for row in measure(**settings, device=str(choose_device(device))):
+    where = str(choose_device(device))
+    for row in measure(
+        resolution=resolution, steps=steps, rounds=rounds, repeats=repeats, threads=threads, device=where
+    ):
         found.append(row)
         say(line(row))  # a row takes minutes, and a later one may fail
     if as_json:
