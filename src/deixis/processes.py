@@ -19,6 +19,9 @@ def pool_of(
 ) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes; what they have not begun is dropped at the end.
 
+    If the main one is interrupted or fails, they get SIGTERM: nobody waits for what they are at. A training then ends
+    after its step, with a checkpoint.
+
     Args:
         workers: how many.
         preload: a module that takes long to import: once for all of them, where the system can do that.
@@ -30,9 +33,14 @@ def pool_of(
     if preload is not None and "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _begin, (begin,))
     try:
         yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for name, value in before.items():

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from deixis.backbones.latents import lighten
+from deixis.backbones.lighten import lighten_autoencoder, lighten_unet
 from deixis.checkpoints.pipelines import Pipeline, read_pipeline, save_pipeline
 from deixis.conditioning.text import encode_whole
 from deixis.devices import choose_device
@@ -56,7 +56,8 @@ class RelativePredictor:
         self.system = pipeline.system
         self.kind: DepthKind = pipeline.kind
         self.model = pipeline.model.to(device)
-        lighten(self.model.vae)
+        lighten_autoencoder(self.model.vae)
+        lighten_unet(self.model.unet)
         self._heard: tuple[object, Tensor] | None = None  # the last text and how it was read, and its vectors
         self.tokenizer: CLIPTokenizer = pipeline.tokenizer
         self.device = device

@@ -13,9 +13,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, MarigoldDepthPipeline
 from diffusers.models.upsampling import Upsample2D
+from torch import nn
 
 import deixis
-from deixis.backbones.latents import FoldedUpsample, decode, encode, lighten
+from deixis.backbones.latents import decode, encode
+from deixis.backbones.lighten import FoldedUpsample, HeavyConv, lighten_autoencoder, lighten_unet
 from deixis.checkpoints.pipelines import read_pipeline
 from deixis.conditioning.text import _chunks, encode_whole
 from deixis.ensemble import ensemble_depth
@@ -375,12 +377,55 @@ def test_a_lightened_autoencoder_is_the_same_one() -> None:
     with torch.inference_mode():
         latents = encode(vae, x)
         whole = decode(vae, latents)
-        lighten(vae)
+        lighten_autoencoder(vae)
         assert sum(isinstance(module, FoldedUpsample) for module in vae.modules()) == 3
         assert torch.allclose(encode(vae, x), latents, atol=1e-6)
         assert torch.allclose(decode(vae, latents), whole, atol=1e-5)
     assert vae.state_dict().keys() == weights.keys()
     assert all(value.equal(weights[key]) for key, value in vae.state_dict().items())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 2), (8, 5)])  # the last has more cells than channels
+def test_a_heavy_kernel_is_read_as_it_lies(height: int, width: int, stride: int) -> None:
+    torch.manual_seed(height)
+    original = nn.Conv2d(6, 12, 3, stride, padding=1).double()
+    assert HeavyConv.fits(original)
+    x = torch.randn(2, 6, height, width, dtype=torch.float64)
+    heavy = HeavyConv(original)
+    assert torch.allclose(heavy(x), original(x), atol=1e-12)
+    assert heavy.state_dict().keys() == original.state_dict().keys()
+    elsewhere = heavy.to("meta")(x.to("meta"))
+    assert elsewhere.shape == original(x).shape
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Conv2d(4, 4, 1),
+        nn.Conv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.Conv2d(4, 4, 3, padding=1, groups=2),
+        nn.Conv2d(4, 4, 3, padding=1, dilation=2),
+        nn.Conv2d(4, 4, 3, (1, 2), padding=1),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+    ],
+)
+def test_other_convolutions_stay(other: nn.Conv2d) -> None:
+    assert not HeavyConv.fits(other)
+
+
+def test_a_lightened_unet_is_the_same_one(pipeline: Make) -> None:
+    unet = read_pipeline(pipeline("marigold-v1-1")).model.unet
+    weights = {key: value.clone() for key, value in unet.state_dict().items()}
+    x, words = torch.randn(1, 8, 4, 2), torch.randn(1, 3, unet.config.cross_attention_dim)
+    with torch.inference_mode():
+        whole = unet(x, 5, encoder_hidden_states=words).sample
+        lighten_unet(unet)
+        assert any(isinstance(module, HeavyConv) for module in unet.modules())
+        assert torch.allclose(unet(x, 5, encoder_hidden_states=words).sample, whole, atol=1e-5)
+    assert unet.state_dict().keys() == weights.keys()
+    assert all(value.equal(weights[key]) for key, value in unet.state_dict().items())
 
 
 def test_a_text_is_read_once_for_many_pictures(pipeline: Make, monkeypatch: pytest.MonkeyPatch) -> None:

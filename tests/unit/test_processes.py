@@ -1,0 +1,78 @@
+"""Work in several processes: an interrupted or failed main one does not wait for what they are at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from deixis.processes import pool_of
+
+# Two workers that would take ten minutes; each says who it is.
+SCRIPT = """
+import sys, time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from deixis.processes import pool_of
+
+def long(place):
+    import os
+    (Path(place) / str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with pool_of(2) as pool:
+        list(pool.map(long, [sys.argv[1]] * 2))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_a_main_process_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "main.py").write_text(SCRIPT)
+    place = tmp_path / "pids"
+    place.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py", place],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    until = time.monotonic() + 60
+    while len(list(place.iterdir())) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(timeout=20) != 0
+    until = time.monotonic() + 20
+    workers = [int(path.name) for path in place.iterdir()]
+    while any(map(alive, workers)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_failure_ends_the_others() -> None:
+    sleeping = []
+
+    def fail() -> None:
+        with pool_of(2) as pool:
+            sleeping.append(pool.submit(time.sleep, 600))
+            pool.submit(divmod, 1, 0).result()
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with pytest.raises(BrokenProcessPool):
+        sleeping[0].result(timeout=30)
