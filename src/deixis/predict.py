@@ -26,12 +26,14 @@ from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
 from deixis.registry import SYSTEMS, Task, find, is_pipeline
 from deixis.relative import RelativePredictor
 from deixis.sharing import push
-from deixis.types import RGB, TTA, Depth, DepthKind, Mask, Text
+from deixis.types import RGB, TTA, Depth, DepthKind, FloatMap, Mask, Text
 
 # No side of a working picture is smaller than this [px]; thinner pictures are stretched to it.
 MIN_SIDE = 64
 # Memory of one forward pass of a full Stable Diffusion per working pixel, measured at 480 x 640 [bytes].
 BYTES_PER_PIXEL = 6000
+# Share of the pixels whose probabilities say whether a thing is there.
+SUREST = 0.01
 
 
 def working_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -323,11 +325,25 @@ class MaskPredictor(_Predictor):
             margin = F.interpolate(margin, size=size or (height, width), mode="bilinear", align_corners=False)
             probability = margin[0, 0].float().sigmoid().cpu().numpy()
         mask = probability > self.manifest.mask_threshold
-        score = float(probability[mask].mean()) if mask.any() else float(probability.max())
+        score = surest(probability)
         found = bool(mask.any()) and score >= self.manifest.threshold
         mask &= found
         seconds = time.perf_counter() - began
         return Mask(mask, probability, score, found, Text(text, "user"), self.name, seconds)
+
+
+def surest(probability: FloatMap) -> float:
+    """How sure a mask's network is that what it was asked for is there: the mean of the highest 1 % of probabilities.
+
+    On validation frames of the world it tells absent things from present ones better than their peak, or their mean
+    inside the mask: at 5 % of what is there called absent, 37 % of what is not there are in rooms and 48 % on roads,
+    against 28 and 42 %, or 27 and 39 %.
+
+    Args:
+        probability: of each pixel [H, W].
+    """
+    count = max(1, round(SUREST * probability.size))
+    return float(np.partition(probability, -count, axis=None)[-count:].mean())
 
 
 Predictor = DepthPredictor | MaskPredictor | RelativePredictor

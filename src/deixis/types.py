@@ -228,7 +228,7 @@ class Mask:
     Attributes:
         mask: bool [H, W] of the upright input; empty when nothing was found.
         probability: float32 [H, W] in [0, 1], the per-pixel score behind ``mask``, whatever was found.
-        score: confidence in [0, 1]: mean probability of the pixels above one half, or the peak if there are none.
+        score: confidence in [0, 1] that it is there: the mean of the highest 1 % of probabilities.
         found: whether the expression is taken to have a referent in the image.
         text: the expression and its provenance.
         model: name or folder of the system.

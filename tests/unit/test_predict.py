@@ -21,7 +21,7 @@ from deixis import predict
 from deixis.checkpoints.folder import Preprocessing
 from deixis.errors import DeixisError, InputError, ModelError, UsageError
 from deixis.io import read_image
-from deixis.predict import DepthPredictor, MaskPredictor, load, load_depth, load_mask, to_tensor, working_size
+from deixis.predict import DepthPredictor, MaskPredictor, load, load_depth, load_mask, surest, to_tensor, working_size
 from deixis.types import Text
 from tests.awkward import exif, photo
 from tests.folders import SIZE, write_weights
@@ -339,12 +339,13 @@ def test_unknown_augmentation(depth: DepthPredictor) -> None:
 # --------------------------------------------------------------------------------------------- masks
 
 
-def test_score_is_the_mean_probability_inside(mask: MaskPredictor) -> None:
+def test_score_is_the_mean_of_the_surest_pixels(mask: MaskPredictor) -> None:
     found = mask(photo(64, 48), "the red chair")
     assert found.found
     assert 0 < found.area < found.mask.size
     assert np.array_equal(found.mask, found.probability > 0.5)
-    assert found.score == pytest.approx(found.probability[found.mask].mean())
+    highest = np.sort(found.probability.ravel())[-31:]  # 1 % of 64 x 48
+    assert found.score == pytest.approx(highest.mean())
 
 
 def test_below_the_threshold_nothing_is_found(loaded: Callable[[str], Any]) -> None:
@@ -354,10 +355,14 @@ def test_below_the_threshold_nothing_is_found(loaded: Callable[[str], Any]) -> N
     assert (shy.found, shy.area, shy.box) == (False, 0, None)
 
 
-def test_without_a_likely_pixel_the_score_is_the_peak(loaded: Callable[[str], Any]) -> None:
+def test_without_a_likely_pixel_there_is_a_score_all_the_same(loaded: Callable[[str], Any]) -> None:
     found = loaded("evp-refer-blind")(photo(64, 48), "the red chair")
     assert (found.found, found.area) == (False, 0)
-    assert found.score == found.probability.max()
+    assert found.score == found.probability.max() == 0
+
+
+def test_the_score_of_fewer_than_a_hundred_pixels_is_the_peak() -> None:
+    assert surest(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)) == 1.0
 
 
 # ------------------------------------------------------------------------------------------- loading

@@ -90,7 +90,7 @@ class Manifest:
         architecture: configurations of the diffusers parts (stored beside the parts, not in the manifest).
         source: where the weights come from, in words.
         official: what the way back to an official checkpoint needs to know; empty where there was none.
-        threshold: mean object probability at which a referent counts as found; masks only.
+        threshold: score (:func:`deixis.predict.surest`) at which a referent counts as found; masks only.
         mask_threshold: object probability above which a pixel belongs to the mask; 0.5 is the published argmax.
         shared: part to the name of the folder that holds it, where it is not in the system's own.
     """

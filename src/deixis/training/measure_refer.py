@@ -60,7 +60,7 @@ def calibrate(predictor: MaskPredictor, sources: Sequence[Scenes]) -> tuple[floa
     Raises:
         InputError: if there is no expression to calibrate on.
     """
-    groups: list[list[tuple[list[tuple[int, int]], list[float]]]] = []  # per group, per expression, per cut
+    groups: list[list[tuple[list[tuple[int, int]], float]]] = []  # per group, per expression: per cut, and the score
     for group in ([s for s in sources if s.source == "nyuv2"], [s for s in sources if s.source != "nyuv2"]):
         found = [
             _at_cuts(predictor, scene, asked)
@@ -76,16 +76,14 @@ def calibrate(predictor: MaskPredictor, sources: Sequence[Scenes]) -> tuple[floa
         return sum(iou(*total) for total in sums)
 
     best = max(range(len(CUTS)), key=oiou)
-    scores = [np.sort([scores[best] for _, scores in found]) for found in groups]
+    scores = [np.sort([score for _, score in found]) for found in groups]
     return CUTS[best], round(balanced_quantile(scores, FALSE_ABSTENTION), 3)
 
 
-def _at_cuts(predictor: MaskPredictor, scene: Scene, asked: Asked) -> tuple[list[tuple[int, int]], list[float]]:
-    """Intersection and union, and the mask's score, at each of :data:`CUTS`."""
-    p, truth = predictor(scene.rgb(), asked.text).probability, scene.mask(asked)
-    masks = [p > cut for cut in CUTS]
-    counts = [REFER_NATIVE.counts(mask, truth) for mask in masks]
-    return counts, [float(p[mask].mean()) if mask.any() else float(p.max()) for mask in masks]
+def _at_cuts(predictor: MaskPredictor, scene: Scene, asked: Asked) -> tuple[list[tuple[int, int]], float]:
+    """Intersection and union at each of :data:`CUTS`, and the mask's score."""
+    found, truth = predictor(scene.rgb(), asked.text), scene.mask(asked)
+    return [REFER_NATIVE.counts(found.probability > cut, truth) for cut in CUTS], found.score
 
 
 def refer_sections(predictor: MaskPredictor, sources: Sequence[Scenes], depth: DepthPredictor | None) -> list[str]:
