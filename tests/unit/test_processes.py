@@ -76,3 +76,42 @@ def test_a_failure_ends_the_others() -> None:
         fail()
     with pytest.raises(BrokenProcessPool):
         sleeping[0].result(timeout=30)
+
+
+# A worker's trainings note that they began; a stopped one ends as trainings do.
+STUDY = """
+import signal, sys, time
+from pathlib import Path
+from deixis.processes import pool_of
+from deixis.training.leaving import StoppedError, last_of_worker, requests
+
+def train(place):
+    with last_of_worker(), requests() as asked:
+        (place / str(len(list(place.iterdir())))).touch()
+        while not asked.number:
+            time.sleep(0.05)
+        raise StoppedError(asked.number, 1, place)
+
+if __name__ == "__main__":
+    with pool_of(1) as pool:
+        list(pool.map(train, [Path(sys.argv[1])] * 3))
+"""
+
+
+@pytest.mark.slow
+def test_a_stopped_study_begins_no_other_training(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(STUDY)
+    place = tmp_path / "begun"
+    place.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py", place],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    until = time.monotonic() + 90
+    while not list(place.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) != 0
+    assert len(list(place.iterdir())) == 1

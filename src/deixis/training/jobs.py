@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from deixis.io import write_json
 from deixis.processes import pool_of
+from deixis.training.leaving import last_of_worker
 from deixis.training.recipe import Recipe, difference
 from deixis.training.run import fit
 
@@ -63,7 +64,8 @@ def _is_done(job: Job) -> bool:
 
 def _do(job: Job) -> None:
     recipe = job.read()
-    weights = fit(recipe, lambda row: None)
+    with last_of_worker():
+        weights = fit(recipe, lambda row: None)
     if not (job.out / MEASURED).is_file():
         write_json(job.out / MEASURED, job.measure(weights.absolute(), recipe))
     (job.out / "state.pt").unlink(missing_ok=True)  # ten times the weights, and needed no more

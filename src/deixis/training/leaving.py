@@ -36,6 +36,16 @@ class StoppedError(DeixisError):
         return type(self), (self.number, self.step, self.out)
 
 
+@contextmanager
+def last_of_worker() -> Iterator[None]:
+    """Around a training in one of several worker processes: one that was stopped does not begin the next in line."""
+    try:
+        yield
+    except StoppedError as stopped:
+        signal.raise_signal(stopped.number)  # nobody listens any more: it ends the process, as it would have at once
+        raise
+
+
 class Requests:
     """Whether this process was asked to end, and by which signal."""
 

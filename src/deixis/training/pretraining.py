@@ -32,6 +32,7 @@ from deixis.protocols.depth import depth_metrics
 from deixis.protocols.refer import REFER_NATIVE, iou
 from deixis.relative import RelativePredictor
 from deixis.training.comparison import Comparison, Estimate, Statistic, comparison_table, mean, table
+from deixis.training.leaving import last_of_worker
 from deixis.training.recipe import Recipe, difference, read_recipe
 from deixis.training.refer import mask_probability
 from deixis.training.run import architecture_of, fit, network_parts, save_backbone
@@ -160,7 +161,8 @@ def _is_done(job: Job) -> bool:
 def _do(job: Job) -> None:
     """Train, and measure where wanted, what is not there yet."""
     recipe = job.read()
-    weights = fit(recipe, lambda row: None)
+    with last_of_worker():
+        weights = fit(recipe, lambda row: None)
     path = job.out / "measured.json"
     if job.measured and not path.is_file():
         predictor = load(weights.absolute(), "cpu")
