@@ -58,7 +58,8 @@ class RelativePredictor:
         self.model = pipeline.model.to(device)
         lighten_autoencoder(self.model.vae)
         lighten_unet(self.model.unet)
-        self._heard: tuple[object, Tensor] | None = None  # the last text and how it was read, and its vectors
+        # The last text and whether it was read as the originals do; its vectors and what was cut off.
+        self._heard: tuple[tuple[str, bool], tuple[Tensor, str | None]] | None = None
         self.tokenizer: CLIPTokenizer = pipeline.tokenizer
         self.device = device
 
@@ -190,10 +191,7 @@ class RelativePredictor:
         """What a user should know about how a text is read, None if nothing."""
         if not text:
             return None
-        tower = self.model.text_tower
-        assert tower is not None
-        padding = self.pipeline.padding
-        _, dropped = encode_whole(tower, self.tokenizer, text, padding=padding, official=compat == "official")
+        _, dropped = self._read(text.strip(), official=compat == "official")
         if dropped is None:
             return None
         return f"{self.name} ignores the end of a long text as its original does: {quoted(dropped)}"
@@ -207,7 +205,7 @@ class RelativePredictor:
         height, width = rgb.shape[:2]
         working = processing_size(height, width, resolution, official=official)
         picture = self.prepare(rgb, working, official=official).to(self.device)
-        vectors = self._vectors(text, official=official)
+        vectors, _ = self._read(text, official=official)
         generator = torch.Generator().manual_seed(settings["seed"])
         shape = (1, 4, picture.shape[-2] // STRIDE, picture.shape[-1] // STRIDE)
         maps = []
@@ -230,14 +228,15 @@ class RelativePredictor:
             None if uncertainty is None else self.enlarge(uncertainty, (height, width), official=official)[0, 0]
         )
 
-    def _vectors(self, text: str, *, official: bool) -> Tensor:
-        """Vectors [1, T, C] of a text; many pictures are asked the same one after the other."""
-        key = (text, official, self.pipeline.padding)
+    def _read(self, text: str, *, official: bool) -> tuple[Tensor, str | None]:
+        """As :func:`encode_whole`, once for many pictures that are asked the same one after the other."""
+        key = (text, official)
         if self._heard is None or self._heard[0] != key:
             tower = self.model.text_tower
             assert tower is not None
-            vectors, _ = encode_whole(tower, self.tokenizer, text, padding=self.pipeline.padding, official=official)
-            self._heard = (key, vectors)
+            with torch.inference_mode():
+                read = encode_whole(tower, self.tokenizer, text, padding=self.pipeline.padding, official=official)
+            self._heard = (key, read)
         return self._heard[1]
 
     def _once(

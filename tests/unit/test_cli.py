@@ -368,7 +368,9 @@ def test_segment_writes_mask_overlay_and_sidecar(run: Run, room: Path, toy: Toy)
     assert outcome.code == 0
     assert outcome.out == "the red chair\to/room.mask.png\n"
     assert len(outcome.lines) == 1
-    assert re.fullmatch(r"the red chair: found, score [01]\.\d\d", outcome.lines[0])
+    score = json.loads(Path("o/room.mask.json").read_text())["score"]
+    assert 0 < score <= 1
+    assert outcome.lines[0] == f"the red chair: found, score {score:.2f}"
     assert names("o") == ["room.mask.json", "room.mask.png", "room.overlay.png"]
     mask = np.asarray(Image.open("o/room.mask.png"))
     assert (mask.dtype, mask.shape) == (np.uint8, (60, 80))

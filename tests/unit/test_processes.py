@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,13 +15,11 @@ from deixis.processes import pool_of
 
 # Two workers that would take ten minutes; each says who it is.
 SCRIPT = """
-import sys, time
-from concurrent.futures.process import BrokenProcessPool
+import os, sys, time
 from pathlib import Path
 from deixis.processes import pool_of
 
 def long(place):
-    import os
     (Path(place) / str(os.getpid())).touch()
     time.sleep(600)
 
@@ -33,32 +30,38 @@ if __name__ == "__main__":
 
 
 def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def started(tmp_path: Path, script: str, workers: int) -> tuple[subprocess.Popen[bytes], Path]:
+    """A script that runs, and the folder in which as many workers of its have noted something."""
+    (tmp_path / "main.py").write_text(script)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py", notes],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    until = time.monotonic() + 90
+    while len(list(notes.iterdir())) < workers:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process, notes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_a_main_process_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "main.py").write_text(SCRIPT)
-    place = tmp_path / "pids"
-    place.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "main.py", place],
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    until = time.monotonic() + 60
-    while len(list(place.iterdir())) < 2:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    process, notes = started(tmp_path, SCRIPT, 2)
     process.send_signal(number)
     assert process.wait(timeout=20) != 0
     until = time.monotonic() + 20
-    workers = [int(path.name) for path in place.iterdir()]
+    workers = [int(path.name) for path in notes.iterdir()]
     while any(map(alive, workers)):
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -80,7 +83,7 @@ def test_a_failure_ends_the_others() -> None:
 
 # A worker's trainings note that they began; a stopped one ends as trainings do.
 STUDY = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
 from deixis.processes import pool_of
 from deixis.training.leaving import StoppedError, last_of_worker, requests
@@ -100,18 +103,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_stopped_study_begins_no_other_training(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(STUDY)
-    place = tmp_path / "begun"
-    place.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "main.py", place],
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    until = time.monotonic() + 90
-    while not list(place.iterdir()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    process, notes = started(tmp_path, STUDY, 1)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) != 0
-    assert len(list(place.iterdir())) == 1
+    assert len(list(notes.iterdir())) == 1

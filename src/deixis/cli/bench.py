@@ -36,15 +36,17 @@ def bench(
         return "\t".join((row.name, *numbers))
 
     found = []
+    # A row takes minutes, and a later one may fail: each is shown at once, on stdout if it is the result already.
+    show = say if as_json or rounds > 1 else put
     where = str(choose_device(device))
     for row in measure(
         resolution=resolution, steps=steps, rounds=rounds, repeats=repeats, threads=threads, device=where
     ):
         found.append(row)
-        say(line(row))  # a row takes minutes, and a later one may fail
+        show(line(row))
     if as_json:
         emit([row.to_dict() for row in merged(found)])
-    else:
+    elif rounds > 1:
         for row in merged(found):
             put(line(row))
     return OK
