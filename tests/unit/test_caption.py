@@ -304,8 +304,11 @@ def test_files_that_hold_no_captions(tmp_path: Path, world: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_captions(tmp_path / "gone.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="is no whole Parquet file"):
+    with pytest.raises(InputError, match=r"is no whole Parquet file .*; delete it and run"):
         read_captions(tmp_path / "torn.parquet")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match=r"is no whole Parquet file .*; pass a file of 'deixis caption'"):
+        read_captions(tmp_path / "photo.jpg")
     with pytest.raises(InputError, match="holds no captions"):
         read_captions(next(world.glob("*.parquet")))
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import tarfile
 import time
 from base64 import b64decode
 from collections.abc import Callable
@@ -289,6 +290,60 @@ def test_a_folder_belongs_to_one_run(run: Run, toy: Toy, world: Path, tmp_path: 
             entries("out")
 
 
+def test_what_has_changed_is_scored_again(result: Any, run: Run, toy: Toy, world: Path, tmp_path: Path) -> None:
+    roots = {name: tmp_path / name for name in ("nyuv2", "other")}
+    for root in roots.values():
+        write_layout(world, root, "nyuv2", 3)
+    for path in roots["other"].rglob("sync_depth_*.png"):
+        values = np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(values // 2).save(path)
+
+    def evaluated(root: str, out: str) -> Any:
+        return result(toy("evp-depth"), "nyuv2", "--root", roots[root], "--out", out)["metrics"]
+
+    first, other = evaluated("nyuv2", "a"), evaluated("other", "b")
+    assert first["rmse"] != other["rmse"]
+    journal = Path("a/rows.jsonl").read_text().splitlines()
+    assert evaluated("nyuv2", "a") == first
+    assert Path("a/rows.jsonl").read_text().splitlines() == journal  # nothing is done twice
+    Path("c").mkdir()
+    shutil.copy("a/run.json", "c/run.json")
+    Path("c/rows.jsonl").write_text(journal[0] + "\n")  # a run that was cut off
+    assert evaluated("other", "c") == other
+    wrong(run("compare", "a", "b", "--out", "d"), "b: was scored against another ground truth of ", "on the same copy")
+    assert evaluated("other", "a") == other
+    # The same copy by another path, and in a tar, is the same.
+    with tarfile.open("nyuv2.tar", "w") as tar:
+        tar.add(roots["nyuv2"], arcname=".")
+    assert result(toy("evp-depth"), "nyuv2", "--root", "nyuv2.tar", "--out", "e")["metrics"] == first
+    assert evaluated("nyuv2", "f") == first
+    outcome = run("compare", "e", "f", "--out", "g")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_picture_of_another_size_costs_no_other(run: Run, toy: Toy, world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "nyuv2"
+    write_layout(world, root, "nyuv2", 2)
+    odd = sorted(root.rglob("rgb_*.jpg"))[0]
+    Image.fromarray(np.zeros((427, 561, 3), np.uint8)).save(odd)
+    depth = odd.with_name(odd.name.replace("rgb", "sync_depth")).with_suffix(".png")
+    Image.fromarray(np.full((427, 561), 900, np.uint16)).save(depth)
+    outcome = run("eval", toy("evp-depth"), "nyuv2", "--root", root, "--out", "out")
+    assert outcome.code == 1
+    assert f"{odd.parent.name}/{odd.name}: is 561x427 pixels; nyu-eigen crops rows 45-471" in outcome.err
+    assert json.loads(Path("out/result.json").read_text())["scored"] == 1
+
+
+def test_a_benchmark_without_a_count_needs_all_of_its_samples() -> None:
+    google = benchmarks.BENCHMARKS["refer-refcoco-google-val"]
+    assert google.count is None
+    assert google.differs(scored=9, missed=0, tta="none", own_list=None) is None
+    assert google.differs(scored=9, missed=2, tta="none", own_list=None) == "2 of its samples are not scored"
+    unc = benchmarks.BENCHMARKS["refer-refcoco-unc-val"]
+    assert unc.differs(scored=None, missed=0, tta="none", own_list=None) is None
+
+
+# ------------------------------------------------------------------------------------- what can be wrong
 # ------------------------------------------------------------------------------------- what can be wrong
 
 

@@ -364,6 +364,33 @@ def test_lists_of_other_datasets_are_refused(exports, tmp_path):
         open_dataset("kitti", exports / "kitti", "test", own)
 
 
+@pytest.mark.parametrize("layout", ["nyuv2-sync", "nyuv2-labelled", "kitti", "kitti-selection"])
+def test_lists_that_slipped_by_a_line_are_refused(exports, tmp_path, layout):
+    lines = [line.split() for line in (exports / layout / "list.txt").read_text().splitlines()]
+    name, split, _ = SPLITS[layout]
+    own = tmp_path / "mine.txt"
+    own.write_text("\n".join(f"{line[0]} {other[1]}" for line, other in zip(lines, lines[1:] + lines[:1], strict=True)))
+    with pytest.raises(
+        InputError, match=r"mine\.txt: has beside the picture .* the depth .*; name picture and depth of"
+    ):
+        open_dataset(name, exports / layout, split, own)
+
+
+def test_hard_links_in_a_tar_are_files(copied, tmp_path):
+    root = copied("nyuv2")
+    first, second, *_ = sorted(root.glob("official_splits/test/*/sync_depth_*.png"))
+    second.unlink()
+    second.hardlink_to(first)
+    with tarfile.open(tmp_path / "linked.tar", "w:") as tar:
+        tar.add(root, arcname=".")
+        assert any(member.islnk() for member in tar)
+    folder, linked = opened(root, "nyuv2"), opened(tmp_path / "linked.tar", "nyuv2", root)
+    assert list(linked.missing()) == []
+    for one, other in zip(folder, linked, strict=True):
+        np.testing.assert_array_equal(one.depth, other.depth)
+
+
+# ----------------------------------------------------------------------------------------------- wrong roots
 # ----------------------------------------------------------------------------------------------- wrong roots
 
 
@@ -560,6 +587,29 @@ def test_a_sample_without_depth_to_score_is_told(copied, run, value):
     assert sorted(one["scored_share"] for one in result["decoded"]) == [0, 1, 1]
     assert result["damaged"][0].endswith("rgb_00000.jpg: has no depth that is scored")
     assert "has no depth that is scored; look whether its depth file is the published one" in err
+
+
+def test_a_frame_of_another_size_is_told(copied, run):
+    root = copied("nyuv2")
+    odd = sorted(root.glob("official_splits/test/*/rgb_*.jpg"))[0]
+    Image.fromarray(np.zeros((427, 561, 3), np.uint8)).save(odd)
+    write_png16(
+        odd.with_name(odd.name.replace("rgb", "sync_depth")).with_suffix(".png"), np.full((427, 561), 9, "<u2"), {}
+    )
+    code, out, err = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt", "--json")
+    assert code == 1
+    assert len(json.loads(out)["damaged"]) == 1
+    assert f"{odd.parent.name}/{odd.name}: is 561x427 pixels; " in err
+
+
+def test_a_folder_in_place_of_a_file_is_one_thing(copied, run):
+    root = copied("nyuv2")
+    depth = sorted(root.glob("official_splits/test/*/sync_depth_*.png"))[0]
+    depth.unlink()
+    depth.mkdir()
+    code, out, _ = run("data", "check", "nyuv2", "--root", root, "--list", root / "list.txt", "--json")
+    assert code == 1
+    assert (len(json.loads(out)["missing"]), json.loads(out)["damaged"]) == (1, [])
 
 
 def test_exit_codes_of_other_copies(exports, run, tmp_path):

@@ -241,6 +241,9 @@ def test_rectangles_are_rasterised_to_the_pixels_they_came_from(seed):
         ([[1, 1, 3, 3, "2", 2]], "no number"),
         ([[1, 1, 1e9, 3, 2, 2]], "far outside"),
         ({"size": [5, 4], "counts": [20]}, "is of size"),
+        ([[1, 1, 10**400, 3, 2, 2]], "far outside"),
+        ({"size": [4, 5], "counts": [-5, 25]}, "has a run of -5 pixels"),
+        ({"size": [4, 5], "counts": [1.5, 18.5]}, "not an uncompressed run-length"),
         ({"size": [4, 5]}, "not an uncompressed run-length"),
         ({"size": [4, 5], "counts": [19]}, "runs add up to 19"),
         ({"size": [4, 5], "counts": ""}, "runs add up to 0"),
@@ -252,6 +255,29 @@ def test_rectangles_are_rasterised_to_the_pixels_they_came_from(seed):
 def test_outlines_that_are_none(segmentation, problem):
     with pytest.raises(InputError, match=problem):
         decode_mask(segmentation, 4, 5)
+
+
+def test_sizes_of_run_lengths_may_be_written_as_fractions():
+    found = decode_mask({"size": [4.0, 5.0], "counts": [1, 2, 17]}, 4, 5)
+    np.testing.assert_array_equal(found, decode_mask({"size": [4, 5], "counts": [1, 2, 17]}, 4, 5))
+
+
+def test_where_no_count_is_published_none_is_claimed(root):
+    found = RefCoco(root, "grefcoco", "unc-val")
+    assert (found.incomplete, found.own_list) == (None, "grefcoco/grefs(unc).json")
+    edit(root, "grefcoco/instances.json", lambda instances: instances.pop("info"))
+    found = RefCoco(root, "grefcoco", "unc-val")
+    assert (found.incomplete, found.own_list) == (None, "grefcoco/grefs(unc).json")
+
+
+def test_a_stamp_tells_whether_a_ref_is_still_what_it_was(root):
+    before = RefCoco(root, "refcoco", "unc-val")
+    edit(root, REFS, lambda refs: refs[2]["sentences"][0].update(raw="the bed"))
+    words = RefCoco(root, "refcoco", "unc-val")
+    assert [before.stamp(i) == words.stamp(i) for i in range(2)] == [False, True]
+    edit(root, INSTANCES, lambda instances: instances["annotations"][3].update(segmentation=[[1, 1, 9, 1, 9, 9]]))
+    outlines = RefCoco(root, "refcoco", "unc-val")
+    assert [words.stamp(i) == outlines.stamp(i) for i in range(2)] == [False, True]
 
 
 # --------------------------------------------------------------------------------------- what is not as it should be
@@ -405,6 +431,7 @@ def test_a_missing_picture_is_named(root):
         (INSTANCES, lambda instances: instances.pop("images"), "no file of COCO annotations"),
         (INSTANCES, lambda instances: instances["annotations"][2].pop("segmentation"), "no file of COCO annotations"),
         (INSTANCES, lambda instances: instances["annotations"][2].update(segmentation=[]), "annotation 3 in"),
+        (REFS, lambda refs: refs[2]["sentences"][0].update(raw=" "), "has no words in sentence"),
         (INSTANCES, lambda instances: instances["images"][1].update(height=17, width=30), "is 24x18 pixels and 30x17"),
     ],
 )

@@ -147,6 +147,9 @@ def test_virtual_kitti_cameras(copy, world):
     text.write_text("frame cameraID\n")
     with pytest.raises(InputError, match=re.escape(f"{text}: is damaged (does not begin with 'frame cameraID K[0,0]")):
         read("vkitti2", root)[0]
+    text.write_text(f"{vkitti2.HEADER}\n0 0 0 725 620 187\n")
+    with pytest.raises(InputError, match=re.escape(f"{text}: is damaged (has a camera of (0.0, 725.0, 620.0, 187.0))")):
+        read("vkitti2", root)[0]
     text.unlink()
     assert read("vkitti2", root)[0].camera == vkitti2.CAMERA
     assert (vkitti2.CAMERA.cx, vkitti2.CAMERA.cy) == (1242 / 2, 375 / 2)
@@ -333,6 +336,36 @@ def test_maps_of_another_size_are_refused(name, copy):
     with pytest.raises(InputError, match=re.escape(f"{path}: ")) as caught:
         dataset[0]
     assert all(size in str(caught.value) for size in sizes)
+
+
+def test_depth_of_several_channels_is_refused(copy):
+    root = copy("diode")
+    dataset = read("diode", root)
+    path = root / dataset.paths[0][1]
+    for channels in (0, 3):
+        np.save(path, np.ones((768, 1024, channels)))
+        with pytest.raises(InputError, match=re.escape(f"{path}: is [768, 1024, {channels}] where its picture")):
+            dataset[0]
+
+
+def test_a_table_of_splits_without_numbers_is_told(copy):
+    root = copy("hypersim")
+    table = root / hypersim.SPLITS_FILE
+    head, row, *_ = table.read_text().splitlines()
+    values = row.split(",")
+    values[hypersim.SPLITS_COLUMNS.index("frame_id")] = "x"
+    table.write_text(f"{head}\n{','.join(values)}\n")
+    with pytest.raises(InputError, match=re.escape(f"{table}: is damaged (invalid literal for int()")):
+        read("hypersim", root)
+
+
+@pytest.mark.parametrize("name", ["eth3d", "scannet", "diode"])
+def test_lists_that_slipped_by_a_line_are_refused(name, originals, tmp_path):
+    lines = [line.split() for line in (originals[name] / LIST).read_text().splitlines()]
+    path = tmp_path / "list.txt"
+    path.write_text(" ".join([lines[0][0], *lines[1][1:]]))
+    with pytest.raises(InputError, match=r"names '.*', which does not belong to .*; name "):
+        read(name, originals[name], list_file=path)
 
 
 @pytest.mark.parametrize("name", SETS)

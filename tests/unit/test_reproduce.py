@@ -129,6 +129,7 @@ def test_official_weights_are_scored_by_the_published_setting(tmp_path, monkeypa
             "protocol": {"words": "crop"},
             "tta": plan.tta,
             "steps": plan.steps,
+            "resolution": plan.resolution,
             "seed": 0,
             "text_provenance": {"aggregate:nyuv2": 2},
             "scored": 2,
@@ -137,9 +138,21 @@ def test_official_weights_are_scored_by_the_published_setting(tmp_path, monkeypa
         }
 
     monkeypatch.setattr("deixis.evaluation.run.evaluate", evaluate)
+    sets = dict.fromkeys(("nyuv2", "eth3d", "diode"), tmp_path)
+    names = {"prs-eth/marigold-depth-v1-0": "M", "jingheya/lotus-depth-d-v1-0": "L"}
+    rescored(experiment("iris.zero_shot"), given(tmp_path, sets, names))
+    seen = {(plan.model, plan.dataset): plan.resolution for plan in asked}
+    assert seen == {
+        ("M", "nyuv2"): 0, ("M", "eth3d"): 756, ("M", "diode"): 640,
+        ("L", "nyuv2"): 0, ("L", "eth3d"): 768, ("L", "diode"): 640,
+    }  # fmt: skip
+    asked.clear()
+    here = given(tmp_path, {"nyuv2": tmp_path}, {"evp-depth-nyu": "DIR"})
+    monkeypatch.setattr("deixis.evaluation.run.evaluate", evaluate)
     here = given(tmp_path, {"nyuv2": tmp_path}, {"evp-depth-nyu": "DIR"})
     rows, _ = rescored(experiment("evp.table1"), here)
     (plan,) = asked
+    assert plan.resolution is None
     assert (plan.task, plan.model, plan.dataset, plan.split, plan.tta) == ("metric", "DIR", "nyuv2", "test", "windows")
     assert plan.claimed.name == "metric-nyuv2"  # what is not the published setting is refused
     line = score_table(rows, ("rmse",))[2]

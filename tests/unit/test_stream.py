@@ -56,6 +56,9 @@ class Numbers(Dataset):
             raise InputError(f"{self.names[index]}.png", "is not there", "copy the dataset again")
         return Sample(self.names[index], np.full((1, 1, 3), self.first + index, dtype=np.uint8))
 
+    def stamp(self, index: int) -> str:
+        return self.names[index]
+
 
 @dataclass(frozen=True)
 class Prepared:

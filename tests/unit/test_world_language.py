@@ -369,6 +369,43 @@ class TestCaptions:
             assert any(noun in text for noun in words.NOUNS["bed"])
             assert not re.search(r"\b(chair|table|lamp|sofa)s?\b", text.replace("bedside table", ""))
 
+    def test_counts_are_those_of_all_that_the_words_mean(self):
+        walls = Thing(1, "wall", mount="structure")
+        looks = ["black"] * 3 + ["beige"]
+        chairs = [Thing(i + 2, "chair", colour=look, material="wood", on=1) for i, look in enumerate(looks)]
+        tables = [Thing(i + 6, "desk", colour="red", on=1) for i in range(6)]
+        boxes = [(0, 0, 160, 120), *((5 + 38 * i, 20, 28 + 38 * i, 50) for i in range(4))]
+        boxes += [(3 + 26 * i, 70, 27 + 26 * i, 110) for i in range(6)]
+        frame = frame_of([walls, *chairs, *tables], boxes, [9] + [3] * 10)
+        told = 0
+        for seed in range(400):
+            text = caption(frame, 1 + seed % 3, np.random.default_rng(seed))
+            for count, rest in re.findall(r"\b(two|three|four|five|six)\b([^,.;]*)", text):
+                if any(words.plural(noun) in rest for noun in words.noun_forms("desk")):
+                    assert count == "six", text
+                elif any(words.plural(noun) in rest for noun in words.noun_forms("chair")):
+                    told += 1
+                    black = any(form in rest for form in words.colour_forms("black"))
+                    assert count == ("three" if black else "four"), text
+        assert told > 20
+
+    def test_nearest_of_all_that_is_seen(self):
+        things = [
+            Thing(1, "wall", mount="structure"),
+            Thing(2, "box", colour="red", on=1),
+            Thing(3, "lamp", colour="blue", on=1),
+            Thing(4, "bed", colour="white", on=1, center=(0.0, 3.0, 0.0), size=(2.0, 2.0, 2.0)),
+        ]
+        boxes = [(0, 0, 160, 120), (50, 50, 80, 80), (100, 40, 120, 80), (0, 100, 20, 120)]
+        texts = {}
+        for bed in (1.2, 4.0):
+            frame = frame_of(things, boxes, [9, 2, 3, bed])
+            (cut_off,) = [one for one in visible(frame) if one.thing.name == "bed"]
+            texts[bed] = " ".join(caption(frame, 3, np.random.default_rng(seed)) for seed in range(100))
+            assert not cut_off.clear
+        assert re.search(r"(nearest|closest) is the", texts[4.0])
+        assert not re.search(r"(nearest|closest) is the", texts[1.2])
+
     def test_empty_frame(self):
         frame = frame_of([], [], [], "road", "country road")
         for level in range(4):

@@ -128,19 +128,31 @@ def _decode(
             try:
                 sample = found[index]
             except InputError as error:
-                problem = f"{error.subject}: {error.problem}"
-                if problem not in missing:
+                if not any(line.startswith(f"{error.subject}: ") for line in missing):
                     fail(error)
-                    damaged.append(problem)
+                    damaged.append(f"{error.subject}: {error.problem}")
             else:
                 facts.append(_facts(sample, region))
                 pictures.append(_pictures(sample))
-                if region is not None and not _scored(sample, region):
-                    problem = "has no depth that is scored"
-                    fail(InputError(sample.name, problem, "look whether its depth file is the published one"))
-                    damaged.append(f"{sample.name}: {problem}")
+                try:
+                    _check_scored(sample, region)
+                except InputError as error:
+                    fail(error)
+                    damaged.append(f"{error.subject}: {error.problem}")
             bar.advance()
     return facts, pictures, damaged
+
+
+def _check_scored(sample: Sample, region: DepthProtocol | None) -> None:
+    """Refuse a sample of a set with depth that cannot be scored."""
+    from deixis.evaluation.scoring import check_frame
+
+    if region is None:
+        return
+    check_frame(sample, region)
+    if not _scored(sample, region):
+        remedy = "look whether its depth file is the published one"
+        raise InputError(sample.name, "has no depth that is scored", remedy)
 
 
 def _scored(sample: Sample, region: DepthProtocol) -> int:

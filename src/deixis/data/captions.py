@@ -151,7 +151,10 @@ def _open(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
     except FileNotFoundError as error:
         raise InputError(printable(path), "does not exist", "check the path") from error
     except (OSError, ValueError) as error:
-        raise InputError(printable(path), f"is no whole Parquet file ({printable(error)})", _REMEDY) from error
+        # What is no Parquet file at all is not one of ours to delete.
+        torn = path.is_file() and path.open("rb").read(4) == b"PAR1"
+        remedy = _REMEDY if torn else "pass a file of 'deixis caption', or a folder of the world's shards"
+        raise InputError(printable(path), f"is no whole Parquet file ({printable(error)})", remedy) from error
     if file.schema_arrow.names != [f.name for f in fields(Caption)]:
         raise InputError(printable(path), "holds no captions", "pass a file of 'deixis caption'")
     return file

@@ -45,14 +45,21 @@ class Container:
             raise InputError(printable(self.root), "is no folder or tar file", "check the path")
         try:
             with tarfile.open(self.root, "r:") as tar:
-                files = [member for member in tar if member.isfile()]
+                # A hard link has no bytes of its own: it is the file that it names.
+                files = [
+                    (member.name, tar.getmember(member.linkname) if member.islnk() else member)
+                    for member in tar
+                    if member.isfile() or member.islnk()
+                ]
+        except KeyError as error:
+            raise InputError(printable(self.root), f"links to what it does not hold ({error})", COPY_AGAIN) from error
         except (tarfile.TarError, OSError) as error:
             raise InputError(
                 printable(self.root),
                 f"is no plain tar file, or a torn one ({error})",
                 "copy it again; if it is compressed, unpack it and pass the folder",
             ) from error
-        self._members = {str(PurePosixPath(one.name)): (one.offset_data, one.size) for one in files}
+        self._members = {str(PurePosixPath(name)): (one.offset_data, one.size) for name, one in files}
         self._folders = {str(above) for name in self._members for above in PurePosixPath(name).parents}
 
     def has(self, path: str) -> bool:
@@ -110,6 +117,13 @@ class Container:
             missing = isinstance(error, FileNotFoundError)
             why = "is not there" if missing else f"cannot be read ({error.strerror or error})"
             raise InputError(self.label(path), why, COPY_AGAIN) from error
+
+    def stamp(self, *paths: str) -> str:
+        """What changes when one of some files does: sizes and times; nothing for those that are not there."""
+        if self._members is not None:
+            found = [self._members.get(path) for path in paths]
+            return f"{stamp_of(self.root)} {found}"
+        return " ".join(stamp_of(self.root / path) for path in paths)
 
     def label(self, path: str) -> str:
         """How errors call a file."""
@@ -171,6 +185,15 @@ class Container:
                 self.label(path), f"is {list(values.shape)} and its picture {list(like.shape[:2])}", COPY_AGAIN
             )
         return values.astype(np.float32) / np.float32(per_metre)
+
+
+def stamp_of(path: Path) -> str:
+    """Size and time of a file, ``-`` where there is none."""
+    try:
+        known = path.stat()
+    except OSError:
+        return "-"
+    return f"{known.st_size}@{known.st_mtime_ns}"
 
 
 def _opened(content: bytes) -> Image.Image:

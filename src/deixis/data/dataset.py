@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN
@@ -99,6 +102,13 @@ class Dataset(ABC):
             InputError: if one of its files is missing or damaged.
         """
 
+    @abstractmethod
+    def stamp(self, index: int) -> str:
+        """What changes when a sample does: sizes and times of its files, and what lists say of it.
+
+        Copies of one dataset may have other stamps; the same copy has the same.
+        """
+
     def encoded(self, index: int) -> bytes | None:
         """The picture's file as it lies there; None where a picture has none of its own.
 
@@ -130,6 +140,17 @@ class Dataset(ABC):
                 self[index]
             except InputError as error:
                 yield f"{error.subject}: {error.problem}"
+
+
+def truth_of(sample: Sample) -> str:
+    """What is known of a picture, in a few letters: its depth, and what expressions mean. Equal for equal copies."""
+    found = hashlib.blake2b(digest_size=16)
+    for values in (sample.depth, sample.mask):
+        found.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
+    for one in sample.expressions:
+        found.update(f"{one.name}\n{one.text}\n{one.distance_m}\n".encode("utf-8", "surrogateescape"))
+        found.update(np.packbits(one.mask).tobytes())
+    return found.hexdigest()
 
 
 def spread(count: int, limit: int | None) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deixis.data.dataset import Sample
-from deixis.data.listed import ListedFrames, Paths
+from deixis.data.listed import ListedFrames, Paths, check_pair
 from deixis.errors import InputError
 from deixis.io import printable
 
@@ -55,6 +55,8 @@ class DIODE(ListedFrames):
         for line in lines:
             if line[0].split("/")[0] not in PLACES:
                 raise InputError(printable(line[0]), "is no picture of DIODE", f"correct the list: {self.expected}")
+            for path, expected in zip(line[1:], map_paths(line[0]), strict=True):
+                check_pair(path, line[0], expected)
         places = PLACES if self.split == "val" else (self.split,)
         return [
             (line[0], tuple(f"{self._prefix}{path}" for path in line))
@@ -83,7 +85,7 @@ class DIODE(ListedFrames):
     def _map(self, path: str) -> npt.NDArray[Any]:
         """Numbers [H, W], stored with or without a last axis."""
         values = self.files.numbers(path, lambda content: np.load(io.BytesIO(content), allow_pickle=False))
-        return values[..., 0] if values.ndim == 3 else values
+        return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
 
 
 def map_paths(picture: str) -> tuple[str, str]:

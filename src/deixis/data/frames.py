@@ -9,6 +9,7 @@ from typing import NamedTuple
 from deixis.camera import Camera
 from deixis.data.container import Container
 from deixis.data.dataset import Dataset, Sample
+from deixis.data.splits import Listing
 from deixis.errors import InputError
 from deixis.io import printable
 from deixis.types import Text
@@ -68,6 +69,11 @@ class DepthFrames(Dataset):
             texts=self.texts(frame),
         )
 
+    def stamp(self, index: int) -> str:
+        """Of picture and depth."""
+        _, *paths = self.frames[index]
+        return f"{paths} {self.files.stamp(*paths)}"
+
     def encoded(self, index: int) -> bytes:
         """The file of the picture. Raises InputError if it is missing."""
         return self.files.read(self.frames[index].picture)
@@ -89,6 +95,26 @@ class DepthFrames(Dataset):
         """What the dataset says about a frame in words; nothing by default."""
         del frame
         return None
+
+
+def check_same_frame(listing: Listing, picture: tuple[str, ...], depth: tuple[str, ...]) -> None:
+    """Refuse a line of one's own list that has the depth of another frame: lists slip by a line.
+
+    Args:
+        listing: the list.
+        picture: what tells the frame of the picture: scene and number, or drive, camera and number.
+        depth: the same of the depth.
+
+    Raises:
+        InputError: if they differ.
+    """
+    if listing.own is not None and picture != depth:
+        told = " ".join(picture), " ".join(depth)
+        raise InputError(
+            printable(listing.file),
+            f"has beside the picture {printable(told[0])} the depth {printable(told[1])}",
+            "name picture and depth of one frame in each line",
+        )
 
 
 def those_there(

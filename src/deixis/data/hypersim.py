@@ -178,12 +178,7 @@ class Hypersim(ListedFrames):
                 "is not there, and alone says which frame is of which split",
                 "copy it from evermotion_dataset/analysis of github.com/apple/ml-hypersim, or pass a list",
             )
-        rows = self.files.decode(SPLITS_FILE, _parse_splits)
-        return {
-            list_name(row["scene_name"], row["camera_name"], int(row["frame_id"]))
-            for row in rows
-            if row["included_in_public_release"] == "True" and row["split_partition_name"] == self.split
-        }
+        return {name for name, split in self.files.decode(SPLITS_FILE, _parse_splits) if split == self.split}
 
 
 def list_name(scene: str, camera: str, frame: int) -> str:
@@ -200,11 +195,16 @@ def _list_name(pattern: re.Pattern[str], picture: str) -> str:
     return list_name(scene, camera, int(number))
 
 
-def _parse_splits(content: bytes) -> list[dict[str, str]]:
+def _parse_splits(content: bytes) -> list[tuple[str, str]]:
+    """Released frames as Marigold's list names them, each with its split."""
     reader = csv.DictReader(io.StringIO(content.decode()))
     if tuple(reader.fieldnames or ()) != SPLITS_COLUMNS:
         raise ValueError(f"does not begin with {','.join(SPLITS_COLUMNS)}")
-    return list(reader)
+    return [
+        (list_name(row["scene_name"], row["camera_name"], int(row["frame_id"])), row["split_partition_name"])
+        for row in reader
+        if row["included_in_public_release"] == "True"
+    ]
 
 
 @cache

@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deixis.camera import Camera
 from deixis.data.container import Container
 from deixis.data.dataset import count_error
-from deixis.data.frames import DepthFrames, FrameFiles, those_there
+from deixis.data.frames import DepthFrames, FrameFiles, check_same_frame, those_there
 from deixis.data.splits import find_listing, inside, is_here, split_list
 from deixis.errors import InputError
 from deixis.io import printable
@@ -90,6 +90,7 @@ def _open_raw(files: Container, split: str, list_file: str | Path | None, part: 
                 f"names '{printable(picture if name is None else depth)}'",
                 "name <date>/<drive>/image_02/data/<index>.png and <drive>/proj_depth/groundtruth/image_02/<index>.png",
             )
+        check_same_frame(listing, _drive_and_number(name[1]), _drive_and_number(depth_name[1]))
         # A drive that is not there at all is missed in the first of the folders.
         above = pictures.get(name[2], next(iter(pictures.values())))
         above_depth = depths.get(name[2], next(iter(depths.values())))
@@ -98,6 +99,12 @@ def _open_raw(files: Container, split: str, list_file: str | Path | None, part: 
     if part and list_file is None:
         frames, own_list = those_there(files, frames)
     return KITTIRaw(files, split, "raw", frames, own_list)
+
+
+def _drive_and_number(path: str) -> tuple[str, ...]:
+    """Drive, camera and number of a picture or of its depth."""
+    drive, camera = _DRIVE.search(path), re.search(r"image_0\d", path)
+    return *(found[0] for found in (drive, camera) if found), PurePosixPath(path).stem
 
 
 def _annotated(files: Container, pictures: Mapping[str, str], depths: Mapping[str, str]) -> list[FrameFiles]:
@@ -144,6 +151,8 @@ def _open_selection(files: Container, list_file: str | Path | None, part: bool) 
     if list_file is not None:
         listing = find_listing((), list_file)
         named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
+        for picture, depth in named:
+            check_same_frame(listing, (_selection_depth(picture),), (depth,))
         frames = [FrameFiles(picture, above + picture, above + depth) for picture, depth in named]
         return KITTISelection(files, "selection", "selection", frames, listing.own)
     pictures = files.glob(f"{above}image/*.png")

@@ -109,6 +109,11 @@ class ListedFrames(Dataset):
                 raise InputError(printable(" ".join(sample)), problem, "name them all on its line")
         return [tuple(inside(path) for path in sample[: self.fields]) for sample in listing.samples]
 
+    def stamp(self, index: int) -> str:
+        """Of all its files."""
+        paths = self.paths[index]
+        return f"{list(paths)} {self.files.stamp(*paths)}"
+
     def encoded(self, index: int) -> bytes:
         """The file of the picture. Raises InputError if it is missing."""
         return self.files.read(self.paths[index][0])
@@ -129,6 +134,21 @@ class ListedFrames(Dataset):
             raise InputError(self.files.label(path), sizes, COPY_AGAIN)
 
 
+def check_pair(path: str, picture: str, expected: str) -> None:
+    """Refuse a file of another picture: lists slip by a line.
+
+    Args:
+        path: what the list names beside a picture.
+        picture: the picture.
+        expected: what belongs to it.
+
+    Raises:
+        InputError: if it is another file.
+    """
+    if path != expected:
+        raise InputError(printable(path), f"does not belong to {printable(picture)}", f"name {printable(expected)}")
+
+
 class PlainFrames(ListedFrames):
     """A set of one layout and one split, whose list names files as they lie; ``expected`` is where photos are."""
 
@@ -146,5 +166,7 @@ class PlainFrames(ListedFrames):
         return [(picture, (picture, self.depth_path(picture))) for picture in pictures]
 
     def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
-        """The lines as they are."""
+        """The lines as they are. Raises InputError for depth of another picture."""
+        for picture, depth in lines:
+            check_pair(depth, picture, self.depth_path(picture))
         return [(line[0], line) for line in lines]

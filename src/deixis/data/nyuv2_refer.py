@@ -78,13 +78,17 @@ def decode_rle(segmentation: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """
     try:
         height, width = segmentation["size"]
-        counts = np.asarray(segmentation["counts"], dtype=np.int64)
+        counts = np.asarray(segmentation["counts"])
         pixels = int(height) * int(width)
+        if counts.size and counts.dtype.kind not in "iu":
+            raise TypeError(counts.dtype)
     except (KeyError, TypeError, ValueError) as error:  # compressed counts are a string
         raise InputError(
             "segmentation", "is not an uncompressed run-length encoding", "give size [H, W] and counts as a list"
         ) from error
-    if counts.ndim != 1 or counts.sum() != pixels or (counts < 0).any():
+    if (counts < 0).any():
+        raise InputError("segmentation", f"has a run of {counts.min()} pixels", "repair the file")
+    if counts.ndim != 1 or counts.sum() != pixels:
         raise InputError(
             "segmentation", f"runs add up to {counts.sum()}, the mask has {pixels} pixels", "repair the file"
         )

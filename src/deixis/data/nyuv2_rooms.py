@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 
 from deixis.data import nyuv2, nyuv2_refer
-from deixis.data.container import COPY_AGAIN
+from deixis.data.container import COPY_AGAIN, stamp_of
 from deixis.data.dataset import Dataset, Expression, Sample
 from deixis.data.nyuv2_captions import photo_captions
 from deixis.data.world_dataset import CAPTION_LEVEL
@@ -48,11 +48,18 @@ class NYUv2Rooms(Dataset):
         self.names = [frame.rgb.relative_to(root).as_posix() for frame in self._frames]
         labelled = any(frame.labels for frame in self._frames)
         self._classes = nyuv2.class_names(root) if labelled else []
-        things = nyuv2_refer.objects(root) if (Path(root) / "refer_train.json.gz").is_file() else []
+        self._refer = Path(root) / "refer_train.json.gz"
+        things = nyuv2_refer.objects(root) if self._refer.is_file() else []
         self._categories = sorted({thing.category for thing in things})
         self._things: dict[int, list[nyuv2_refer.ReferredObject]] = {}
         for thing in things:
             self._things.setdefault(thing.frame, []).append(thing)
+
+    def stamp(self, index: int) -> str:
+        """Of picture, depth, labels and expressions."""
+        frame = self._frames[index]
+        files = (frame.rgb, frame.depth, frame.labels, self._refer)
+        return " ".join(stamp_of(one) for one in files if one is not None)
 
     def encoded(self, index: int) -> bytes:
         """The file of the picture. Raises InputError where it has gone."""

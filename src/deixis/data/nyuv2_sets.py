@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from deixis.camera import Camera
-from deixis.data.container import COPY_AGAIN, Container
+from deixis.data.container import COPY_AGAIN, Container, stamp_of
 from deixis.data.dataset import Dataset, Sample, count_error
-from deixis.data.frames import DepthFrames, FrameFiles, those_there
+from deixis.data.frames import DepthFrames, FrameFiles, check_same_frame, those_there
 from deixis.data.hdf5 import hdf5
 from deixis.data.nyuv2 import CAMERA, scene_words
 from deixis.data.splits import Listing, find_listing, inside, is_here
@@ -104,6 +104,8 @@ def open_nyuv2(
     else:
         listing = find_listing(lists, list_file)
         named = [(inside(picture), inside(depth)) for picture, depth, *_ in listing.samples]
+        for pair in named:
+            check_same_frame(listing, *map(_scene_and_number, pair))
         frames = [FrameFiles(picture, folder + picture, folder + depth) for picture, depth in named]
         own_list = listing.own
     if part and list_file is None:
@@ -126,6 +128,12 @@ def _layouts(files: Container, split: str) -> Iterator[tuple[str, str]]:
         yield "labelled", ""
     if files.has(MAT):
         yield "mat", ""
+
+
+def _scene_and_number(path: str) -> tuple[str, ...]:
+    """``a/rgb_00045.jpg`` and ``a/sync_depth_00045.png`` to ``a`` and ``00045``."""
+    folder, _, name = path.rpartition("/")
+    return folder, *re.findall(r"\d+", name)
 
 
 def _depth_beside(picture: str) -> str:
@@ -215,6 +223,10 @@ class NYUv2Mat(Dataset):
             raise InputError(printable(self.file), told, COPY_AGAIN)
         camera = _camera(rgb.shape[1], rgb.shape[0])
         return Sample(self.names[index], rgb, depth, camera=camera, texts=_class(self._scenes[index]))
+
+    def stamp(self, index: int) -> str:
+        """Of the one file."""
+        return f"{self.numbers[index]} {stamp_of(self.file)}"
 
     def described(self, index: int) -> dict[str, Text]:
         """The class of the frame's scene."""

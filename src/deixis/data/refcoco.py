@@ -139,8 +139,8 @@ class RefCoco(Dataset):
         part: of a copy that is not whole take the refs whose picture is there.
 
     Attributes:
-        own_list: the list; the file of refs where it is none of the published ones; the root where it is not whole;
-            None otherwise.
+        own_list: the list; the file of refs where it is not known to be the published one; the root where it is not
+            whole; None otherwise.
 
     Raises:
         InputError: if the root has another layout, or a file is missing or damaged.
@@ -170,10 +170,11 @@ class RefCoco(Dataset):
         pickled = refs.replace(".json", ".p")
         if not self._files.has(refs) and self._files.has(pickled):
             refs = pickled
+        self._label = self._files.label(refs)
         self._pictures = self._layout(refs, instances)
         self._refs = [ref for ref in _read_refs(self._files, refs) if ref.split == section]
         if not self._refs:
-            raise InputError(self._files.label(refs), f"has no refs of {split}", COPY_AGAIN)
+            raise InputError(self._label, f"has no refs of {split}", COPY_AGAIN)
         count = len(self._refs)
         if list_file is not None:
             self._refs = _listed(self._refs, Path(list_file))
@@ -188,21 +189,26 @@ class RefCoco(Dataset):
         elif self._annotated.description == WORLD:
             self.own_list = refs
         else:
-            self.incomplete = self._count_error(self._files.label(refs))
-            self.own_list = None if self.incomplete is None else refs
+            self.incomplete = self._count_error(self._label)
+            unknown = PUBLISHED[name][split] is None  # then nothing tells whether these are all
+            self.own_list = refs if unknown or self.incomplete is not None else None
         if part and len(self._refs) < count:
             self.own_list = printable(self._files.root)
         self.names = [ref.name for ref in self._refs]
         if len(set(self.names)) < len(self.names):
-            raise InputError(self._files.label(refs), "has two refs of one number", COPY_AGAIN)
+            raise InputError(self._label, "has two refs of one number", COPY_AGAIN)
 
     def __getitem__(self, index: int) -> Sample:
         """Read a sample: picture, and one expression for each sentence, all with the mask of the ref.
 
         Raises:
-            InputError: if its picture is missing or damaged or of another size, or its outline is missing or damaged.
+            InputError: if its picture is missing or damaged or of another size, its outline is missing or damaged, or
+                a sentence is empty.
         """
         ref, name = self._refs[index], self.names[index]
+        empty = next((number for number, text in ref.sentences if not text.strip()), None)
+        if empty is not None:
+            raise InputError(f"ref {ref.ref_id} in {self._label}", f"has no words in sentence {empty}", COPY_AGAIN)
         path = self._picture(ref)
         mask = self._annotated.mask(ref, skip_crowds=self.name == "grefcoco")
         rgb = self._files.picture(path)
@@ -211,6 +217,11 @@ class RefCoco(Dataset):
             raise InputError(self._files.label(path), told, COPY_AGAIN)
         expressions = tuple(Expression(text, mask, f"{name}-{number}") for number, text in ref.sentences)
         return Sample(name, rgb, expressions=expressions)
+
+    def stamp(self, index: int) -> str:
+        """Of the picture, what is asked for in it, and its outlines."""
+        ref = self._refs[index]
+        return f"{self._files.stamp(self._picture(ref))} {ref.sentences} {self._annotated.told(ref)}"
 
     def encoded(self, index: int) -> bytes:
         """The file of the picture. Raises InputError if it is missing."""
@@ -326,6 +337,11 @@ class _Instances:
         lost = [number for number in ref.annotations if number not in self.segmentations]
         return f"has no annotation {lost[0]}, which a ref names" if lost else None
 
+    def told(self, ref: _Ref) -> str:
+        """All that the file says of a ref."""
+        outlines = [(self.segmentations.get(number), number in self.crowds) for number in ref.annotations]
+        return f"{self.sizes.get(ref.image_id)} {outlines}"
+
     def mask(self, ref: _Ref, *, skip_crowds: bool) -> BoolMap:
         """All pixels that a ref means, bool [H, W]. Raises InputError if that is not there or damaged."""
         lost = self.lacks(ref)
@@ -359,7 +375,8 @@ def decode_mask(segmentation: object, height: int, width: int) -> BoolMap:
         if segmentation.get("size") != [height, width]:
             _damaged(f"is of size {segmentation.get('size')}, the picture {[height, width]}")
         counts = segmentation.get("counts")
-        return decode_rle({**segmentation, "counts": _runs(counts) if isinstance(counts, str) else counts})
+        runs = _runs(counts) if isinstance(counts, str) else counts
+        return decode_rle({"size": [height, width], "counts": runs})  # 480.0 equals 480, and is no length of an array
     if not isinstance(segmentation, list) or not segmentation:
         _damaged("is neither polygons nor run lengths")
     for polygon in segmentation:
@@ -412,7 +429,8 @@ def _check_polygon(polygon: object, height: int, width: int) -> None:
     """Refuse what pycocotools would misread: it takes four numbers for a box, and far points for large buffers."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         _damaged("has a polygon of fewer than three points")
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
+    # A whole number may be too large for a float: it is told from a number of pixels below.
+    if not all(isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) for value in polygon):
         _damaged("has a polygon with a coordinate that is no number")
     for values, side in ((polygon[::2], width), (polygon[1::2], height)):
         if min(values) < -side or max(values) > 2 * side:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
+
 from deixis.camera import Camera
 from deixis.data.container import COPY_AGAIN
 from deixis.data.dataset import Sample
@@ -121,4 +123,8 @@ def _parse_intrinsics(content: bytes) -> dict[tuple[int, int], tuple[float, floa
     if header.split() != HEADER.split():
         raise ValueError(f"does not begin with '{HEADER}'")
     rows = [line.split() for line in lines if line.strip()]
-    return {(int(a), int(b)): (float(fx), float(fy), float(cx), float(cy)) for a, b, fx, fy, cx, cy in rows}
+    found = {(int(a), int(b)): (float(fx), float(fy), float(cx), float(cy)) for a, b, fx, fy, cx, cy in rows}
+    for values in found.values():
+        if not (np.isfinite(values).all() and min(values[:2]) > 0):
+            raise ValueError(f"has a camera of {values}")
+    return found

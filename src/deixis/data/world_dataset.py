@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.camera import Camera
+from deixis.data.container import stamp_of
 from deixis.data.dataset import Dataset, Expression, Sample
 from deixis.data.world import Kind, WorldFrame, read_group, shard_seeds, shards, world_split
 from deixis.errors import InputError
@@ -57,6 +58,10 @@ class WorldDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         """Read a frame. Raises InputError where its shard is damaged."""
         return self._sample(self.names[index], self._frame(index))
+
+    def stamp(self, index: int) -> str:
+        """Of its shard."""
+        return stamp_of(self._places[index][0])
 
     def encoded(self, index: int) -> bytes:
         """The picture as the shard has it. Raises InputError where that is damaged."""

@@ -7,13 +7,13 @@ from typing import Any
 
 from deixis.data.dataset import spread
 from deixis.errors import InputError, UsageError
-from deixis.evaluation.journal import Journal
+from deixis.evaluation.journal import Entry, Journal
 from deixis.evaluation.run import RATIOS, RESULT, ROWS, read_json
 from deixis.io import printable
 from deixis.protocols.summary import Row
 
 # What two runs must share: the text they were told, and the system, may differ.
-SAME = ("task", "dataset", "split", "layout", "own_list", "samples_sha256", "protocol")
+SAME = ("task", "dataset", "split", "layout", "samples_sha256", "protocol")
 
 
 def compare(one: Path, other: Path, metric: str | None = None) -> dict[str, Any]:
@@ -41,8 +41,10 @@ def compare(one: Path, other: Path, metric: str | None = None) -> dict[str, Any]
                 f"differ in {key}: {words[0]} and {words[1]}",
                 "compare runs of the same samples and protocol",
             )
-    tables = [_rows(folder, found) for folder, found in ((one, first), (other, second))]
+    scored = [_entries(folder, found) for folder, found in ((one, first), (other, second))]
+    tables = [[row for entry in entries for row in entry.rows] for entries in scored]
     _check_same(one, other, tables)
+    _check_truth(other, *scored)
     ratios = [{ratio.name: ratio for ratio in RATIOS[first["task"]](rows)} for rows in tables]
     if metric is not None and metric not in ratios[0]:
         raise UsageError(f"metric '{printable(metric)}'", "is not of this task", f"use one of {', '.join(ratios[0])}")
@@ -72,12 +74,12 @@ def compare(one: Path, other: Path, metric: str | None = None) -> dict[str, Any]
     }
 
 
-def _rows(folder: Path, result: dict[str, Any]) -> list[Row]:
+def _entries(folder: Path, result: dict[str, Any]) -> list[Entry]:
     entries, chosen = Journal(folder / ROWS).entries, spread(result["samples"], result["count"])
     missing = [i for i in chosen if i not in entries]
     if missing:
         raise InputError(printable(folder / ROWS), f"lacks sample {missing[0]}", "run 'deixis eval' again")
-    return [row for i in chosen for row in entries[i].rows]
+    return [entries[i] for i in chosen]
 
 
 def _check_same(one: Path, other: Path, tables: list[list[Row]]) -> None:
@@ -90,6 +92,18 @@ def _check_same(one: Path, other: Path, tables: list[list[Row]]) -> None:
                 printable(folder),
                 f"has no scores of {lost}",
                 "evaluate both on the same samples, with the same --limit",
+            )
+
+
+def _check_truth(folder: Path, first: list[Entry], second: list[Entry]) -> None:
+    """Refuse samples that were compared with something else; names the first."""
+    known = {entry.name: entry.truth for entry in first if entry.rows}
+    for entry in second:
+        if entry.rows and entry.truth != known[entry.name]:
+            raise UsageError(
+                printable(folder),
+                f"was scored against another ground truth of {printable(entry.name)}",
+                "evaluate both on the same copy of the dataset",
             )
 
 

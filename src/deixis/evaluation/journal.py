@@ -24,6 +24,8 @@ class Entry:
         rows: numbers, one row for a depth map or for each expression; none where nothing could be scored.
         ranges: depth error by range of true depth, for depth maps.
         failed: why it could not be read; None if it could.
+        stamp: of its files as they were when it was scored (:meth:`deixis.data.dataset.Dataset.stamp`).
+        truth: of what it was compared with (:func:`deixis.data.dataset.truth_of`).
     """
 
     index: int
@@ -31,6 +33,8 @@ class Entry:
     rows: list[Row] = field(default_factory=list)
     ranges: Sums | None = None
     failed: str | None = None
+    stamp: str = ""
+    truth: str = ""
 
 
 class Journal:

@@ -44,7 +44,7 @@ from deixis.protocols.summary import Ratio, Row, ask_ratios, calibration, depth_
 from deixis.registry import find
 
 RUN, ROWS, RESULT, REPORT = "run.json", "rows.jsonl", "result.json", "report.html"
-FORMAT = 2
+FORMAT = 3
 NOTHING_PUBLISHED = "no published setting"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 RATIOS: dict[Task, Callable[[Sequence[Row]], list[Ratio]]] = {
@@ -98,19 +98,20 @@ def evaluate(
     dataset = plan.open()
     chosen = spread(len(dataset), limit)
     count = len(chosen)
-    _check_claim(plan, dataset, None if plan.task == "refer" else count)
+    _check_claim(plan, dataset, None if plan.task == "refer" else count, len(dataset) - count)
     about = identity(plan, setting, dataset)
     journal = open_run(out, about)
-    # Samples that could not be read are tried again.
-    todo = [i for i in chosen if i not in journal.entries or journal.entries[i].failed is not None]
+    todo = [i for i in chosen if not _is_scored(i, dataset, journal)]
     if not todo and (out / RESULT).is_file():
         stored = read_json(out / RESULT)
-        if stored.get("count") == count and (plan.claimed is None or stored.get("benchmark") == plan.protocol):
+        same = (stored.get("count"), stored.get("own_list")) == (count, dataset.own_list)
+        if same and (plan.claimed is None or stored.get("benchmark") == plan.protocol):
             listener.start(count, count)
             return stored
     said = {
         "command": command,
         "limit": limit,
+        "own_list": dataset.own_list,
         "libraries": {"python": platform.python_version(), "deixis": __version__, **{n: version(n) for n in LIBRARIES}},
     }
     check_text(dataset, plan.text, todo)
@@ -131,8 +132,9 @@ def evaluate(
         entries = [journal.entries[i] for i in chosen]
         result = {**about, **said, **summary(plan.task, setting, entries)}
         scored = result["rows"] if plan.task == "refer" else result["scored"]
-        _check_claim(plan, dataset, scored)
-        result |= _published(plan, setting, dataset, scored)
+        missed = len(dataset) - result["scored"] - result["skipped"]
+        _check_claim(plan, dataset, scored, missed)
+        result |= _published(plan, setting, dataset, scored, missed)
         result["notes"] = notes(plan, setting, result["differs"])
         if result["differs"] == NOTHING_PUBLISHED and result["own_list"] is not None:
             result["notes"].append(f"samples are those of {result['own_list']}, which is not the published list")
@@ -162,7 +164,6 @@ def identity(plan: Plan, setting: Setting, dataset: Dataset) -> dict[str, Any]:
         "dataset": dataset.name,
         "split": dataset.split,
         "layout": dataset.layout,
-        "own_list": dataset.own_list,
         "samples": len(dataset),
         "samples_sha256": hashlib.sha256(names).hexdigest(),
         "protocol": {"name": setting.name, "words": setting.words, **_finite(asdict(setting))["protocol"]},
@@ -173,6 +174,12 @@ def identity(plan: Plan, setting: Setting, dataset: Dataset) -> dict[str, Any]:
         "resolution": plan.resolution,
         "seed": plan.seed,
     }
+
+
+def _is_scored(index: int, dataset: Dataset, journal: Journal) -> bool:
+    """Whether a sample need not be scored: what could not be read is tried again, and what has changed since is new."""
+    entry = journal.entries.get(index)
+    return entry is not None and entry.failed is None and entry.stamp == dataset.stamp(index)
 
 
 def open_run(out: Path, about: dict[str, Any]) -> Journal:
@@ -239,20 +246,18 @@ def summary(task: Task, setting: Setting, entries: Sequence[Entry]) -> dict[str,
     return found
 
 
-def _check_claim(plan: Plan, dataset: Dataset, scored: int | None) -> None:
+def _check_claim(plan: Plan, dataset: Dataset, scored: int | None, missed: int) -> None:
     """Refuse to call a result by a published name that it does not deserve; None while nobody knows the count."""
-    claimed = plan.claimed
-    if claimed is not None:
-        scored = claimed.count or 0 if scored is None else scored
-        claimed.check(scored=scored, tta=plan.tta, own_list=dataset.own_list)
+    if plan.claimed is not None:
+        plan.claimed.check(scored=scored, missed=missed, tta=plan.tta, own_list=dataset.own_list)
 
 
-def _published(plan: Plan, setting: Setting, dataset: Dataset, scored: int) -> dict[str, str | None]:
+def _published(plan: Plan, setting: Setting, dataset: Dataset, scored: int, missed: int) -> dict[str, str | None]:
     """``benchmark``, the published setting whose number this is, or None; and then ``differs``, why it is none."""
     published = benchmark(dataset.name, dataset.split, setting.protocol)
     if published is None:
         return {"benchmark": None, "differs": NOTHING_PUBLISHED}
-    why = published.differs(scored=scored, tta=plan.tta, own_list=dataset.own_list)
+    why = published.differs(scored=scored, missed=missed, tta=plan.tta, own_list=dataset.own_list)
     if why is None:
         return {"benchmark": published.name, "differs": None}
     return {"benchmark": None, "differs": f"not {published.name}: {why}"}

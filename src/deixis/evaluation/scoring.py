@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from deixis import viz
-from deixis.data.dataset import Dataset, Expression, Sample
+from deixis.data.dataset import Dataset, Expression, Sample, truth_of
 from deixis.data.readers import open_dataset
 from deixis.errors import InputError, UsageError
 from deixis.evaluation.journal import Entry
@@ -124,9 +124,10 @@ class Scorer(ABC):
         Raises:
             UsageError: if the model cannot take the sample's text.
         """
-        name = self.dataset.names[index]
+        name, stamp = self.dataset.names[index], self.dataset.stamp(index)
         try:
-            return self.score(index, self.dataset[index])
+            sample = self.dataset[index]
+            return replace(self.score(index, sample), stamp=stamp, truth=truth_of(sample))
         except InputError as error:
             return Entry(index, name, failed=str(error))
 
@@ -199,9 +200,9 @@ class DepthScorer(Scorer):
         """Picture, depth and mask, cut to the frame of the protocol."""
         if sample.depth is None:
             raise InputError(sample.name, "has no depth to compare with", "leave it out of the list")
-        protocol = self.setting.protocol
-        region = protocol.dataset.region if isinstance(protocol, AffineProtocol) else protocol
-        assert isinstance(region, DepthProtocol)
+        region = self.setting.region
+        assert region is not None
+        check_frame(sample, region)
         if not region.benchmark_crop:
             return sample.rgb, sample.depth, sample.mask
         top, bottom, left, right = replace(region, crop="none").window(*sample.rgb.shape[:2])
@@ -358,6 +359,20 @@ SCORERS: dict[Task, type[Scorer]] = {
 def load_scorer(plan: Plan, dataset: Dataset) -> Scorer:
     """The scorer of a plan, its models loaded; errors as :class:`Scorer`."""
     return SCORERS[plan.task](plan, dataset)
+
+
+def check_frame(sample: Sample, region: DepthProtocol) -> None:
+    """Refuse a picture of a size for which the part that is scored is not defined.
+
+    Raises:
+        InputError: if it is such a one.
+    """
+    height, width = sample.rgb.shape[:2]
+    try:
+        region.window(height, width)
+    except UsageError as error:
+        problem = f"is {width}x{height} pixels; {region.name} {error.problem}"
+        raise InputError(sample.name, problem, "use the picture as it is published") from error
 
 
 def chosen_text(sample: Sample, source: str) -> Text | None:

@@ -37,30 +37,33 @@ class Benchmark:
     protocol: DepthProtocol | AffineProtocol | ReferProtocol
     tta: TTA = "none"
 
-    def differs(self, *, scored: int, tta: TTA, own_list: str | None) -> str | None:
+    def differs(self, *, scored: int | None, missed: int, tta: TTA, own_list: str | None) -> str | None:
         """Why a result is not comparable with published ones, all reasons; None if it is.
 
         Args:
-            scored: pictures or expressions.
+            scored: pictures or expressions; None while nobody knows.
+            missed: samples of the split that are not scored, be it for a limit or because they cannot be read.
             tta: how maps were predicted.
             own_list: what names the samples where that is not the published list.
         """
         reasons = []
-        if self.count is not None and scored != self.count:
+        if self.count is not None and scored not in (None, self.count):
             reasons.append(f"{scored} of {self.count} are scored")
+        elif missed:
+            reasons.append(f"{missed} of its samples are not scored")
         if own_list is not None:
             reasons.append(f"its samples are not those of the published list ({own_list})")
         if tta != self.tta:
             reasons.append(f"test-time augmentation is '{tta}', not '{self.tta}'")
         return "; ".join(reasons) or None
 
-    def check(self, *, scored: int, tta: TTA, own_list: str | None) -> None:
+    def check(self, *, scored: int | None, missed: int, tta: TTA, own_list: str | None) -> None:
         """Refuse a result that is to bear this name and is not comparable; arguments as :meth:`differs`.
 
         Raises:
             InputError: if it is not; says why.
         """
-        why = self.differs(scored=scored, tta=tta, own_list=own_list)
+        why = self.differs(scored=scored, missed=missed, tta=tta, own_list=own_list)
         if why is not None:
             remedy = f"evaluate all of {self.split} with --tta {self.tta}, or leave --protocol {self.name} out"
             raise InputError(self.name, why.replace(";", ","), remedy)

@@ -35,6 +35,10 @@ LISTS = {
     "scannet": ("scannet.val",),
     "diode": ("diode.val",),
 }
+# Longer side at which the authors' evaluations of Marigold, Lotus and E2E-FT show a set's pictures to networks [px];
+# 0 is the picture's own. What a folder says of itself (768, mostly) is for pictures of one's own.
+PROCESSING = {"affine-nyuv2": 0, "affine-kitti": 0, "affine-eth3d": 756, "affine-scannet": 0, "affine-diode": 640}
+LOTUS_ETH3D = 768
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def rescored(experiment: Experiment, given: Given) -> tuple[list[dict[str, Any]]
             protocol=score.benchmark,
             tta=setting.tta,
             steps=score.steps,
+            resolution=processing(score),
             text="caption" if score.weights is None and _task(score) == "affine" else "none",
             device=given.device,
         )
@@ -129,6 +134,13 @@ def rescored(experiment: Experiment, given: Given) -> tuple[list[dict[str, Any]]
     return rows, list(dict.fromkeys(missing))
 
 
+def processing(score: Score) -> int | None:
+    """The longer side at which a row's network sees the pictures [px]; None where its folder says it (EVP, VPD)."""
+    if score.benchmark == "affine-eth3d" and score.row.startswith("lotus"):
+        return LOTUS_ETH3D
+    return PROCESSING.get(score.benchmark)
+
+
 def measured(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a table says of a result of ``deixis eval``."""
     return {
@@ -139,6 +151,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": result["protocol"]["words"],
         "tta": result["tta"],
         "steps": result["steps"],
+        "resolution": result["resolution"],
         "seed": result["seed"],
         "text": list(result["text_provenance"]),
         "scored": result["rows"] if result["task"] == "refer" else result["scored"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deixis.world import words
-from deixis.world.scene import Frame, Scene
+from deixis.world.scene import Frame, Scene, Thing
 from deixis.world.visible import RELATIONS, Seen, holds, visible
 from deixis.world.words import pick, vary
 
@@ -121,7 +121,7 @@ def _title(voice: _Voice, things: Sequence[Seen]) -> str:
 def _short(voice: _Voice, things: Sequence[Seen], frame: Frame) -> str:
     """The place and its main things with their colours."""
     rng = voice.rng
-    groups = _groups(voice, _loose(things)[:6])[: int(rng.integers(2, 5))]
+    groups = _groups(voice, _loose(things))[: int(rng.integers(2, 5))]
     parts = [_counted(voice, group, _adjectives(voice, group, 1)) + _clothed(voice, group) for group in groups]
     for i, group in enumerate(groups):
         if voice.chance(0.6):
@@ -230,11 +230,28 @@ def _counted(voice: _Voice, group: Sequence[Seen], adjectives: str) -> str:
     many = f"{adjectives} {words.plural(noun)}".strip()
     if words.is_mass(noun) or words.is_plural(noun):
         return f"some {many}" if words.is_plural(noun) else many
+    if any(_means(adjectives, group[0].thing, s.thing) for s in same if s not in group):
+        return f"some {many}"
     if hidden and adjectives == "":
         return vary(f"{words.SEVERAL if len(same) > 2 else 'some'} {many}", voice.rng)
     if hidden and len(group) < 3:
         return f"some {many}"
     return vary(f"{words.SEVERAL} {many}", voice.rng) if hidden else f"{words.number(len(group))} {many}"
+
+
+def _means(adjectives: str, one: Thing, other: Thing) -> bool:
+    """Whether words for the look of one thing fit another of its class: adjectives leave out what they like."""
+    looks = (
+        (words.colour_forms(one.colour), words.colour_forms(other.colour)),
+        (words.material_forms(one.material)[0], words.material_forms(other.material)[0]),
+        (words.pattern_forms(one.pattern)[0], words.pattern_forms(other.pattern)[0]),
+    )
+    for mine, theirs in looks:
+        said = max((form for form in mine if form and form in adjectives), key=len, default="")
+        # Dark brown is brown as well.
+        if not any(said in form for form in theirs):
+            return False
+    return True
 
 
 def _adjectives(voice: _Voice, group: Sequence[Seen], level: int) -> str:
@@ -473,9 +490,9 @@ def _spans(voice: _Voice, frame: Frame, things: Sequence[Seen]) -> list[str]:
     loose = _loose(things)
     if len(loose) > 1:
         near = min(loose, key=lambda s: s.depth)
-        if sum(s.thing.name == near.thing.name for s in voice.seen) == 1 and all(
-            s is near or s.depth > 1.15 * near.depth for s in loose
-        ):
+        # Rivals are also those that the frame cuts off, too little of which is seen to be named.
+        rivals = [s for s in _loose(voice.seen) if s is not near]
+        if all(s.thing.name != near.thing.name and s.depth > 1.15 * near.depth for s in rivals):
             noun = voice.noun(near.thing.name)
             be = "are" if words.is_plural(noun) else "is"
             found.append(words.NEAREST.format(be=be, n=noun, distance=_measure(voice, near.depth)))
