@@ -30,7 +30,7 @@ from deixis.training import loop
 from deixis.training.augment import Augmentation, Warp, draw_warp, jitter_colour
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.depth import NON_METRIC_LEVELS, DepthTask, evaluate_depth
-from deixis.training.leaving import StoppedError, requests
+from deixis.training.leaving import Requests, StoppedError, requests
 from deixis.training.log import RunLog
 from deixis.training.loop import NaNLossError, Schedule, train
 from deixis.training.refer import ReferTask, _dice, _reworded, photo_pairs, world_pairs
@@ -377,29 +377,59 @@ def test_a_run_that_is_asked_to_end_saves_its_step(tmp_path, number, step):
     undisturbed, before = go(tmp_path / "a"), signal.getsignal(number)
     task, out = Wave(breaks_at=step, poison="signal"), tmp_path / "b"
     task.signal = number
-    if step == SCHEDULE.steps:
-        assert same(go(out, task=task), undisturbed)  # nothing is left to do
-    else:
-        with pytest.raises(StoppedError) as caught:
-            go(out, task=task)
-        assert str(caught.value) == (
-            f"{out}: stopped by {number.name} after step {step}; give the same command again to go on from there"
-        )
-        assert caught.value.code == 128 + number
-        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-        assert load_state(out / "state.pt")["step"] == step
+    with pytest.raises(StoppedError) as caught:
+        go(out, task=task)
+    assert str(caught.value) == (
+        f"{out}: stopped by {number.name} after step {step}; give the same command again to go on from there"
+    )
+    assert caught.value.code == 128 + number
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert load_state(out / "state.pt")["step"] == step
     assert signal.getsignal(number) is before
     assert same(go(out), undisturbed)
     assert log_of(out) == log_of(tmp_path / "a")
 
 
 @pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(  # step 24 is only looked at, 28 only saved
+    ("when", "step"), [("look", 24), ("look", SCHEDULE.steps), ("save", 28), ("save", SCHEDULE.steps)]
+)
+def test_a_run_that_is_asked_to_end_while_it_looks_or_saves_ends_there(tmp_path, monkeypatch, when, step):
+    undisturbed, out, task = go(tmp_path / "a"), tmp_path / "b", Wave()
+
+    def look(model: nn.Module) -> Image.Image:
+        if when == "look" and task.calls == step:
+            signal.raise_signal(signal.SIGTERM)
+        return Wave.pictures(task, model)
+
+    def save(state: dict[str, Any], path: Path) -> None:
+        save_state(state, path)
+        if when == "save" and state["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(task, "pictures", look)
+    monkeypatch.setattr(loop, "save_state", save)
+    with pytest.raises(StoppedError, match=f"stopped by SIGTERM after step {step}; "):
+        go(out, task=task)
+    assert load_state(out / "state.pt")["step"] == step
+    monkeypatch.undo()
+    assert same(go(out), undisturbed)
+    assert log_of(out) == log_of(tmp_path / "a")
+
+
+@pytest.mark.usefixtures("heard")
 def test_who_asks_twice_does_not_wait():
-    with requests() as asked:
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+    asked = Requests()
+    asked(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        asked(signal.SIGINT, None)
     assert asked.number == signal.SIGINT
+
+
+@pytest.mark.usefixtures("heard")
+def test_who_asks_too_late_for_the_loop_is_heard_after_it():
+    with pytest.raises(KeyboardInterrupt), requests():
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_what_a_process_ignores_it_goes_on_ignoring():

@@ -231,7 +231,8 @@ def train(
             with together(accelerator):
                 stopped = leave.of_any(accelerator)
             last = done == schedule.steps
-            looks, saves = last or done % schedule.eval_every == 0, last or done % schedule.save_every == 0 or stopped
+            looks = last or done % schedule.eval_every == 0
+            saves = last or done % schedule.save_every == 0 or bool(stopped)
             if not looks and not saves:
                 continue
             # The log comes before the checkpoint: what a kill between the two leaves too much is dropped by the resume,
@@ -245,6 +246,7 @@ def train(
                             log.picture(done, picture)
                     if best is not None and main:
                         best(found, averaged, done)
+                    saves = saves or bool(leave.of_any(accelerator))  # who was asked meanwhile does not go on
                 if saves:
                     learned = whole({"trained": trained.state_dict(), "optimiser": optimiser.state_dict()}, keep=main)
                     if main:
@@ -261,7 +263,9 @@ def train(
                             },
                             path,
                         )
-            if stopped and not last:
+            with together(accelerator):
+                stopped = leave.of_any(accelerator)
+            if saves and stopped:
                 raise StoppedError(stopped, done, out)
     with together(accelerator), mean.network(keep=main) as averaged:
         return averaged
