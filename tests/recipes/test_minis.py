@@ -673,8 +673,8 @@ def test_frames_that_have_gone_since(chain, data, begun, tmp_path):
     copy = Path(shutil.copytree(data, tmp_path / "copy"))
     nyuv2.frames(copy, "train")[0].rgb.unlink()
     line = trouble(chain.recipe(UNTRAINED, begun, f"data.root={copy}"), UsageError)
-    assert "12 frames" in line
-    assert "now 11 frames" in line
+    assert "12 nyuv2" in line
+    assert "now 11 nyuv2" in line
 
 
 def test_damaged_pictures_are_named_and_lose_nothing(chain, data, tmp_path):

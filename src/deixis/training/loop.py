@@ -463,7 +463,9 @@ def _check_same(state: dict[str, Any], schedule: Schedule, data: str, path: Path
             raise UsageError(path, f"was written with {name} {before[name]}, not {value}", OTHER_FOLDER)
     if state.get("data", data) != data:  # states of the first runs do not say
         raise UsageError(
-            path, f"was written with other training data ({state['data']}, now {data})", "bring back the same files"
+            path,
+            f"was written with other training data, or by an earlier version ({state['data']}, now {data})",
+            "bring back the same files, or choose another run folder with out=DIR",
         )
 
 
