@@ -479,6 +479,10 @@ def test_rewinding_drops_what_came_after_and_what_is_no_row(tmp_path):
     assert log_of(tmp_path)[-1] == {"step": 30}
     log.rewind(0)
     assert log_of(tmp_path) == []
+    path.write_text('{"step": 10}\n{"step": 20}')  # killed before the end of the line
+    log.rewind(20)
+    log({"step": 30})
+    assert log_of(tmp_path) == [{"step": 10}, {"step": 20}, {"step": 30}]
 
 
 @contextmanager

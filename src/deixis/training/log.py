@@ -94,10 +94,10 @@ class RunLog:
             if shown > step:
                 path.unlink()
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if _step(line) <= step]
-            if kept != lines:
-                write_text(self.path, "".join(f"{line}\n" for line in kept))
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            kept = "".join(f"{line}\n" for line in text.splitlines() if _step(line) <= step)
+            if kept != text:
+                write_text(self.path, kept)
         if self.opener is not None:
             self.board = self.opener(self.rows())
 
