@@ -560,6 +560,31 @@ def test_states_of_another_network_are_named(tmp_path):
         train(nn.Linear(4, 1), Wave(), SCHEDULE, tmp_path, RunLog(tmp_path / "log.jsonl", lambda row: None))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state["schedule"].pop("lr"), "is no training state; delete it"),
+        (lambda state: state.pop("step"), "is no training state; delete it"),
+        (lambda state: state.update(step=48), "is of step 48, and the run has 47; "),
+        (lambda state: state.update(step=-1), "is of step -1, and the run has 47; "),
+        (
+            lambda state: state["optimiser"]["state"][0].update(exp_avg=torch.zeros(3)),
+            r"does not fit this network \(exp_avg of the optimiser \[3\], not \[",
+        ),
+    ],
+)
+def test_states_that_no_run_wrote_are_named(tmp_path, change, said):
+    short = replace(SCHEDULE, eval_every=50)
+    with pytest.raises(Killed):
+        go(tmp_path, short, stop=2)
+    path = tmp_path / "state.pt"
+    state = load_state(path)
+    change(state)
+    save_state(state, path)
+    with pytest.raises(CheckpointError, match=said):
+        go(tmp_path, short)
+
+
 def test_states_never_execute_code(tmp_path):
     torch.save({"schedule": Path("x")}, tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match=r"needs code to be executed \(pathlib\S*\), which is refused; delete"):

@@ -37,6 +37,7 @@ from deixis.checkpoints.folder import (
     Preprocessing,
     check_free,
     fill_parts,
+    fingerprint,
     network,
     place_of,
     read_manifest,
@@ -152,6 +153,9 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
         best = None if recipe.best is None else Best(recipe.best, out / "best.pt")
         cache = None if recipe.cache is None else Cache(Path(recipe.cache), say)
 
+        # Parts that stay as they are do not lie in a checkpoint: only this tells that they are the same.
+        origin = None if recipe.init is None else fingerprint(Path(recipe.init))[:8]
+
         def learn(model: nn.Module, task: Task) -> nn.Module:
             if cache is not None:
                 _ask_alone(recipe, model, cache, say)
@@ -168,6 +172,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 accelerator=accelerator,
                 cache=cache,
                 makers=0 if recipe.data.sets else hardware.workers,
+                origin=origin,
             )
 
         finish = _finetune_relative if recipe.system in RELATIVE else _finetune
@@ -218,14 +223,15 @@ def _check_device(device: str) -> None:
 
 
 def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
-    """Make a run folder this recipe's, or see that it is.
+    """Make a run folder this recipe's, or see that it is. What it was begun with stays written there.
 
     Raises:
         UsageError: if a run with another recipe was begun in it.
         DeixisError: if it cannot be written.
     """
     stored = out / "recipe.yaml"
-    if begun and stored.is_file():
+    goes_on = begun and stored.is_file()
+    if goes_on:
         different = difference(recipe, stored)
         if different is not None:
             raise UsageError(
@@ -235,6 +241,8 @@ def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
         check_free(out / "weights")
     for left in out.glob(".weights*.partial"):  # of a run that was killed while it wrote them
         shutil.rmtree(left, ignore_errors=True)
+    if goes_on:
+        return
     try:
         write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
     except DeixisError as error:
