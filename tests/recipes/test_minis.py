@@ -814,4 +814,7 @@ def test_the_command_line_trains_and_says_where(chain, capsys, name):
     with pytest.raises(SystemExit) as end:
         main(["train", str(RECIPES[name]), *chain.overrides(name)])
     assert end.value.code == 0
-    assert capsys.readouterr().out == f"{chain.runs / name / 'weights'}\n"
+    said = capsys.readouterr()
+    assert said.out == f"{chain.runs / name / 'weights'}\n"
+    steps = chain.recipe(name).optimisation.steps
+    assert f"{steps}/{steps} loss – " in said.err  # it was trained before

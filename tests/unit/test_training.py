@@ -11,7 +11,7 @@ import shutil
 import signal
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from deixis.training import loop
 from deixis.training.augment import Augmentation, Warp, draw_warp, jitter_colour
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.depth import NON_METRIC_LEVELS, DepthTask, evaluate_depth
-from deixis.training.leaving import Requests, StoppedError, requests
+from deixis.training.leaving import Requests, StoppedError, last_of_worker, requests
 from deixis.training.log import RunLog
 from deixis.training.loop import NaNLossError, Schedule, train
 from deixis.training.refer import ReferTask, _dice, _reworded, photo_pairs, world_pairs
@@ -322,6 +322,18 @@ def test_a_finished_run_does_nothing(tmp_path):
     assert task.calls == 0
 
 
+def test_where_a_run_goes_on_is_told(tmp_path):
+    def kill(row: dict[str, float]) -> None:
+        raise Killed
+
+    told: list[int] = []
+    for listener in (kill, lambda row: None, lambda row: None):
+        with suppress(Killed):
+            log = RunLog(tmp_path / "log.jsonl", listener, begin=told.append)
+            train(wave_model(), Wave(), SCHEDULE, tmp_path, log)
+    assert told == [0, 7, SCHEDULE.steps]
+
+
 def test_how_often_it_is_saved_and_looked_at_does_not_matter(tmp_path):
     first = go(tmp_path / "a")
     with pytest.raises(Killed):
@@ -415,6 +427,14 @@ def test_a_run_that_is_asked_to_end_while_it_looks_or_saves_ends_there(tmp_path,
     monkeypatch.undo()
     assert same(go(out), undisturbed)
     assert log_of(out) == log_of(tmp_path / "a")
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_worker_that_is_asked_to_end_in_a_last_step_begins_no_other_run(tmp_path):
+    task = Wave(breaks_at=SCHEDULE.steps, poison="signal")
+    task.signal = signal.SIGINT
+    with pytest.raises(KeyboardInterrupt), last_of_worker():
+        go(tmp_path, task=task)
 
 
 @pytest.mark.usefixtures("heard")

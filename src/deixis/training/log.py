@@ -13,6 +13,7 @@ from deixis.errors import DeixisError
 from deixis.io import write_image, write_text
 
 Log = Callable[[dict[str, float]], None]
+Begin = Callable[[int], None]
 # Folder of the validation pictures in that of a run.
 PICTURES = "validation"
 
@@ -40,12 +41,16 @@ class RunLog:
         path: ``log.jsonl`` of the run folder.
         listener: called with each row.
         opener: of a board, which is told as well, once the run is known to begin or go on.
+        begin: called with the step it goes on from, once that is known.
     """
 
-    def __init__(self, path: Path, listener: Log, opener: Opener | None = None) -> None:
+    def __init__(
+        self, path: Path, listener: Log, opener: Opener | None = None, begin: Begin = lambda step: None
+    ) -> None:
         self.path = path
         self.listener = listener
         self.opener = opener
+        self.begin = begin
         self.board: Board | None = None
 
     def __call__(self, row: dict[str, float]) -> None:
@@ -100,6 +105,7 @@ class RunLog:
                 write_text(self.path, kept)
         if self.opener is not None:
             self.board = self.opener(self.rows())
+        self.begin(step)
 
 
 def pictures_in(out: Path) -> list[tuple[int, Path]]:

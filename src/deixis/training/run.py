@@ -67,9 +67,10 @@ from deixis.training.depth import DepthLearning, DepthTask
 from deixis.training.disk import Disk, disk_task, open_disk
 from deixis.training.distill import Distillation
 from deixis.training.licences import licence_of
-from deixis.training.log import Log, RunLog
+from deixis.training.log import Begin, Log, RunLog
 from deixis.training.loop import Schedule, Task, train
-from deixis.training.machine import Hardware, add_lora, begin, merge_lora, place, together, unets
+from deixis.training.machine import Hardware, add_lora, merge_lora, place, together, unets
+from deixis.training.machine import begin as begin_process
 from deixis.training.objectives import System
 from deixis.training.recipe import Recipe, difference
 from deixis.training.record import write_curves, write_environment
@@ -94,7 +95,9 @@ Given = tuple[Store, Store] | Disk
 SCALE_PICTURES = 400
 
 
-def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
+def run(
+    recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None, begin: Begin = lambda step: None
+) -> Path:
     """Train, resuming what is there, and write ``out/weights`` with their card; returns that folder.
 
     A run folder holds ``recipe.yaml``, ``tokenizer/``, ``log.jsonl``, ``state.pt`` (the last checkpoint),
@@ -106,11 +109,12 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
         recipe: what to train.
         log: called with each row of the log.
         say: called with a line before what takes a while and logs nothing.
+        begin: called with the step that training goes on from, the last one where it is done.
 
     Raises:
         DeixisError: one line for anything wrong with recipe, data or run folder.
     """
-    weights = fit(recipe, log, say)
+    weights = fit(recipe, log, say, begin)
     if os.environ.get("RANK", "0") == "0" and not (weights / CARD).is_file():
         seconds = load_state(Path(recipe.out) / "state.pt")["seconds"]
         if recipe.data.sets:
@@ -121,17 +125,19 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     return weights
 
 
-def fit(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
+def fit(
+    recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None, begin: Begin = lambda step: None
+) -> Path:
     """Like :func:`run`, but for the card."""
     _check_device(recipe.device)
-    accelerator = begin(recipe.device, recipe.hardware.precision)
+    accelerator = begin_process(recipe.device, recipe.hardware.precision)
     check_shares(recipe, accelerator.num_processes)
     torch.set_num_threads(recipe.threads)
     with together(accelerator):
-        return _fit(recipe, log, say, accelerator)
+        return _fit(recipe, log, say, begin, accelerator)
 
 
-def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Accelerator) -> Path:
+def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], begin: Begin, accelerator: Accelerator) -> Path:
     """The part of one process."""
     hardware = Hardware(**asdict(recipe.hardware))
     out = Path(recipe.out)
@@ -139,11 +145,13 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
     done = weights / (PIPELINE if recipe.system in (*STAGES, *RELATIVE) else MANIFEST)
     trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()
-    history = RunLog(out / "log.jsonl", log, partial(open_board, recipe.log, out, say=say))
+    history = RunLog(out / "log.jsonl", log, partial(open_board, recipe.log, out, say=say), begin)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             _claim(recipe, out, begun=begun)
-    if not trained:
+    if trained:
+        begin(recipe.optimisation.steps)
+    else:
         say("reading the data")
         given: Given
         if recipe.data.sets:
