@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -508,7 +509,7 @@ def test_study_of_pretraining(chain, tmp_path, monkeypatch, system):
     assert again() == report
     assert report.read_text() == text
     changed = {path.name for path, at in times.items() if path.stat().st_mtime_ns != at}
-    assert changed <= {"recipe.yaml"}  # a run says again what it is
+    assert not changed
 
 
 def test_the_random_start_knows_nothing_and_has_the_same_sizes(chain, tmp_path):
@@ -613,6 +614,24 @@ def test_the_run_folder_of_another_recipe(chain, begun):
     assert "was begun with system evp-depth, not autoencoder" in other
 
 
+def test_a_run_goes_on_from_the_same_init_wherever_that_lies(chain, tmp_path):
+    name = of("lotus-d")
+    out = tmp_path / "run"
+    shutil.copytree(chain.runs / name, out, ignore=shutil.ignore_patterns("weights"))
+    moved = tmp_path / "moved"
+    shutil.copytree(chain.runs / of("text-to-image") / "weights", moved)
+    begun = (out / "recipe.yaml").read_bytes()
+    config = moved / "vae" / "config.json"
+    content = config.read_text()
+    config.write_text(content.replace('"scaling_factor": ', '"scaling_factor": 1'))
+    line = trouble(chain.recipe(name, out, f"init={moved}"), UsageError)
+    assert re.search(r"was written with another init \(\w{8}, now \w{8}\); bring back the same folder", line)
+    config.write_text(content)
+    run(chain.recipe(name, out, f"init={moved}"), lambda row: pytest.fail("it trains"))
+    assert weights(out) == weights(chain.runs / name)
+    assert (out / "recipe.yaml").read_bytes() == begun
+
+
 def test_a_run_that_has_no_checkpoint_yet_takes_another_recipe(chain, tmp_path):
     def interrupt(row: dict[str, float]) -> None:
         raise KeyboardInterrupt
@@ -673,8 +692,8 @@ def test_frames_that_have_gone_since(chain, data, begun, tmp_path):
     copy = Path(shutil.copytree(data, tmp_path / "copy"))
     nyuv2.frames(copy, "train")[0].rgb.unlink()
     line = trouble(chain.recipe(UNTRAINED, begun, f"data.root={copy}"), UsageError)
-    assert "12 frames" in line
-    assert "now 11 frames" in line
+    assert "12 nyuv2" in line
+    assert "now 11 nyuv2" in line
 
 
 def test_damaged_pictures_are_named_and_lose_nothing(chain, data, tmp_path):
@@ -795,4 +814,7 @@ def test_the_command_line_trains_and_says_where(chain, capsys, name):
     with pytest.raises(SystemExit) as end:
         main(["train", str(RECIPES[name]), *chain.overrides(name)])
     assert end.value.code == 0
-    assert capsys.readouterr().out == f"{chain.runs / name / 'weights'}\n"
+    said = capsys.readouterr()
+    assert said.out == f"{chain.runs / name / 'weights'}\n"
+    steps = chain.recipe(name).optimisation.steps
+    assert f"{steps}/{steps} loss – " in said.err  # it was trained before

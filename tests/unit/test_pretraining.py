@@ -74,9 +74,26 @@ def test_either_source_is_enough(rooms, world):
     assert (len(photos), len(drawn)) == (6, 18)
     assert not any(photos.expressions)
     assert all(drawn.expressions)
-    assert photos.fingerprint != drawn.fingerprint
     assert photos.depths.dtype == torch.float16
     assert drawn.depths.max() > 10
+
+
+def test_frames_with_other_pixels_or_words_are_others(stores):
+    given = stores[0]
+
+    def other(part: Tensor) -> Tensor:
+        changed = part.clone()
+        changed.view(-1)[-1] += 1
+        return changed
+
+    changed = [replace(given, **{name: other(getattr(given, name))}) for name in ("images", "depths", "ids")]
+    for name in ("numbers", "places", "captions", "expressions"):
+        values = getattr(given, name)
+        changed.append(replace(given, **{name: [values[-1], *values[1:]]}))
+    found = [one.fingerprint for one in (given, *changed)]
+    assert len(set(found)) == len(found)
+    assert replace(given, images=given.images.clone()).fingerprint == given.fingerprint
+    assert re.fullmatch("6 nyuv2, 9 rooms, 9 roads [0-9a-f]{8}", given.fingerprint)
 
 
 def test_no_data_is_named(world, monkeypatch):
@@ -491,7 +508,6 @@ def distinct(stores) -> Store:
         places=["room"] * n,
         captions=captions,
         expressions=[[] for _ in range(n)],
-        fingerprint="distinct",
     )
 
 

@@ -11,7 +11,7 @@ import shutil
 import signal
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from deixis.training import loop
 from deixis.training.augment import Augmentation, Warp, draw_warp, jitter_colour
 from deixis.training.checkpoint import load_state, save_state
 from deixis.training.depth import NON_METRIC_LEVELS, DepthTask, evaluate_depth
-from deixis.training.leaving import StoppedError, requests
+from deixis.training.leaving import Requests, StoppedError, last_of_worker, requests
 from deixis.training.log import RunLog
 from deixis.training.loop import NaNLossError, Schedule, train
 from deixis.training.refer import ReferTask, _dice, _reworded, photo_pairs, world_pairs
@@ -322,6 +322,18 @@ def test_a_finished_run_does_nothing(tmp_path):
     assert task.calls == 0
 
 
+def test_where_a_run_goes_on_is_told(tmp_path):
+    def kill(row: dict[str, float]) -> None:
+        raise Killed
+
+    told: list[int] = []
+    for listener in (kill, lambda row: None, lambda row: None):
+        with suppress(Killed):
+            log = RunLog(tmp_path / "log.jsonl", listener, begin=told.append)
+            train(wave_model(), Wave(), SCHEDULE, tmp_path, log)
+    assert told == [0, 7, SCHEDULE.steps]
+
+
 def test_how_often_it_is_saved_and_looked_at_does_not_matter(tmp_path):
     first = go(tmp_path / "a")
     with pytest.raises(Killed):
@@ -377,29 +389,67 @@ def test_a_run_that_is_asked_to_end_saves_its_step(tmp_path, number, step):
     undisturbed, before = go(tmp_path / "a"), signal.getsignal(number)
     task, out = Wave(breaks_at=step, poison="signal"), tmp_path / "b"
     task.signal = number
-    if step == SCHEDULE.steps:
-        assert same(go(out, task=task), undisturbed)  # nothing is left to do
-    else:
-        with pytest.raises(StoppedError) as caught:
-            go(out, task=task)
-        assert str(caught.value) == (
-            f"{out}: stopped by {number.name} after step {step}; give the same command again to go on from there"
-        )
-        assert caught.value.code == 128 + number
-        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-        assert load_state(out / "state.pt")["step"] == step
+    with pytest.raises(StoppedError) as caught:
+        go(out, task=task)
+    assert str(caught.value) == (
+        f"{out}: stopped by {number.name} after step {step}; give the same command again to go on from there"
+    )
+    assert caught.value.code == 128 + number
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert load_state(out / "state.pt")["step"] == step
     assert signal.getsignal(number) is before
     assert same(go(out), undisturbed)
     assert log_of(out) == log_of(tmp_path / "a")
 
 
 @pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(  # step 24 is only looked at, 28 only saved
+    ("when", "step"), [("look", 24), ("look", SCHEDULE.steps), ("save", 28), ("save", SCHEDULE.steps)]
+)
+def test_a_run_that_is_asked_to_end_while_it_looks_or_saves_ends_there(tmp_path, monkeypatch, when, step):
+    undisturbed, out, task = go(tmp_path / "a"), tmp_path / "b", Wave()
+
+    def look(model: nn.Module) -> Image.Image:
+        if when == "look" and task.calls == step:
+            signal.raise_signal(signal.SIGTERM)
+        return Wave.pictures(task, model)
+
+    def save(state: dict[str, Any], path: Path) -> None:
+        save_state(state, path)
+        if when == "save" and state["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(task, "pictures", look)
+    monkeypatch.setattr(loop, "save_state", save)
+    with pytest.raises(StoppedError, match=f"stopped by SIGTERM after step {step}; "):
+        go(out, task=task)
+    assert load_state(out / "state.pt")["step"] == step
+    monkeypatch.undo()
+    assert same(go(out), undisturbed)
+    assert log_of(out) == log_of(tmp_path / "a")
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_worker_that_is_asked_to_end_in_a_last_step_begins_no_other_run(tmp_path):
+    task = Wave(breaks_at=SCHEDULE.steps, poison="signal")
+    task.signal = signal.SIGINT
+    with pytest.raises(KeyboardInterrupt), last_of_worker():
+        go(tmp_path, task=task)
+
+
+@pytest.mark.usefixtures("heard")
 def test_who_asks_twice_does_not_wait():
-    with requests() as asked:
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+    asked = Requests()
+    asked(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        asked(signal.SIGINT, None)
     assert asked.number == signal.SIGINT
+
+
+@pytest.mark.usefixtures("heard")
+def test_who_asks_too_late_for_the_loop_is_heard_after_it():
+    with pytest.raises(KeyboardInterrupt), requests():
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_what_a_process_ignores_it_goes_on_ignoring():
@@ -449,6 +499,10 @@ def test_rewinding_drops_what_came_after_and_what_is_no_row(tmp_path):
     assert log_of(tmp_path)[-1] == {"step": 30}
     log.rewind(0)
     assert log_of(tmp_path) == []
+    path.write_text('{"step": 10}\n{"step": 20}')  # killed before the end of the line
+    log.rewind(20)
+    log({"step": 30})
+    assert log_of(tmp_path) == [{"step": 10}, {"step": 20}, {"step": 30}]
 
 
 @contextmanager
@@ -526,9 +580,34 @@ def test_states_of_another_network_are_named(tmp_path):
         train(nn.Linear(4, 1), Wave(), SCHEDULE, tmp_path, RunLog(tmp_path / "log.jsonl", lambda row: None))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state["schedule"].pop("lr"), "is no training state; delete it"),
+        (lambda state: state.pop("step"), "is no training state; delete it"),
+        (lambda state: state.update(step=48), "is of step 48, and the run has 47; "),
+        (lambda state: state.update(step=-1), "is of step -1, and the run has 47; "),
+        (
+            lambda state: state["optimiser"]["state"][0].update(exp_avg=torch.zeros(3)),
+            r"does not fit this network \(exp_avg of the optimiser \[3\], not \[",
+        ),
+    ],
+)
+def test_states_that_no_run_wrote_are_named(tmp_path, change, said):
+    short = replace(SCHEDULE, eval_every=50)
+    with pytest.raises(Killed):
+        go(tmp_path, short, stop=2)
+    path = tmp_path / "state.pt"
+    state = load_state(path)
+    change(state)
+    save_state(state, path)
+    with pytest.raises(CheckpointError, match=said):
+        go(tmp_path, short)
+
+
 def test_states_never_execute_code(tmp_path):
     torch.save({"schedule": Path("x")}, tmp_path / "state.pt")
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(CheckpointError, match=r"needs code to be executed \(pathlib\S*\), which is refused; delete"):
         load_state(tmp_path / "state.pt")
 
 

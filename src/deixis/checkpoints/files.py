@@ -153,11 +153,10 @@ def _load(path: Path, *, mapped: bool) -> object:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a hostile or cut-off file can fail anywhere in the parser
-        refused = _refused(path, error)
-        if refused:
+        if names := refused(path, error):
             raise CheckpointError(
                 path,
-                f"is a pickle that needs code to be executed ({name_some(refused)}), which is refused",
+                f"is a pickle that needs code to be executed ({name_some(names)}), which is refused",
                 "ask its author for a safetensors file, or re-save only its tensors on a machine you can lose",
             ) from error
         with path.open("rb") as file:
@@ -175,8 +174,8 @@ def _load(path: Path, *, mapped: bool) -> object:
         raise CheckpointError(path, f"is not a whole PyTorch checkpoint ({_first_line(error)})", AGAIN) from error
 
 
-def _refused(path: Path, error: Exception) -> list[str]:
-    """Names of what the safe reader does not build."""
+def refused(path: Path, error: Exception) -> list[str]:
+    """Names of what the safe reader of torch does not build, by the file and its error; none if that was another."""
     plain = ("_codecs.encode", "builtins.set", "collections.Counter", "collections.OrderedDict")
     known = {*plain, *HARMLESS}
     foreign = [name for name in _globals(path) if name not in known and not name.startswith("torch.")]

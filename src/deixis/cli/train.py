@@ -43,7 +43,7 @@ def train(
         TextColumn("train"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("loss {task.fields[loss]}"),
         TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -51,7 +51,7 @@ def train(
     silent = sys.stderr.closed or os.environ.get("RANK", "0") != "0"  # of several processes the first speaks
     shown = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), disable=silent)
     with shown:
-        bar = shown.add_task("train", total=settings.optimisation.steps, loss=float("nan"), pace="")
+        bar = shown.add_task("train", total=settings.optimisation.steps, loss="–", pace="")
         before = (0.0, 0.0)
 
         def tell(line: str) -> None:
@@ -65,12 +65,12 @@ def train(
             if "loss" in values:
                 if before[0]:  # where a resumed run began is not in the rows
                     shown.update(bar, pace=f"{(seconds - before[1]) / (step - before[0]):.2f} s a step")
-                shown.update(bar, loss=values["loss"])
+                shown.update(bar, loss=f"{values['loss']:.3f}")
                 before = (step, seconds)
             else:
                 tell("  ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
-        weights = run(settings, log, tell)
+        weights = run(settings, log, tell, lambda step: shown.update(bar, completed=step))
     if os.environ.get("RANK", "0") == "0":
         put(field(weights))
     return OK

@@ -9,7 +9,6 @@ are held out: ``{"val": ["kitchen"], "heldout": ["office"]}``; all others are le
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence, Set
@@ -222,12 +221,6 @@ def rooms(found: Sequence[Frame]) -> dict[int, int]:
         numbers[frame.index] = numbers[frame.index - 1] if same else max(numbers.values(), default=-1) + 1
         last[frame.scene] = frame.index
     return numbers
-
-
-def fingerprint(found: Sequence[Frame]) -> str:
-    """Which frames these are, in a few letters."""
-    names = "\n".join(f"{frame.scene}/{frame.index}" for frame in found)
-    return f"{len(found)} frames {hashlib.sha256(names.encode()).hexdigest()[:8]}"
 
 
 def class_names(root: str | Path) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from deixis.backbones.weights import name_some
+from deixis.checkpoints.files import refused
 from deixis.errors import CheckpointError, DeixisError
 
 
@@ -40,7 +43,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read what :func:`save_state` wrote; never executes code.
 
     Raises:
-        CheckpointError: if the file is missing or damaged.
+        CheckpointError: if the file is missing or damaged, or needs code to be executed.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums it writes
@@ -50,6 +53,12 @@ def load_state(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(path, "is missing", "put it back, or remove the run folder to start anew") from error
     except Exception as error:  # a damaged file makes torch and pickle raise anything
+        if isinstance(error, pickle.UnpicklingError) and (names := refused(path, error)):
+            raise CheckpointError(
+                path,
+                f"needs code to be executed ({name_some(names)}), which is refused",
+                "delete it to start the run anew",
+            ) from error
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(path, f"is damaged ({why[:120]})", "delete it to start the run anew") from error
     if not isinstance(state, dict):

@@ -72,7 +72,9 @@ class Requests:
 def requests() -> Iterator[Requests]:
     """Signals become requests while the context is open; only a program's main thread gets any.
 
-    Those that the process ignores it goes on ignoring: workers leave Ctrl-C to the process that started them.
+    One that came too late to be acted on is sent again once the context is closed, and does what it would have done
+    without it. Those that the process ignores it goes on ignoring: workers leave Ctrl-C to the process that started
+    them.
     """
     asked = Requests()
     if threading.current_thread() is not threading.main_thread():
@@ -85,3 +87,5 @@ def requests() -> Iterator[Requests]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked.number:
+        signal.raise_signal(asked.number)

@@ -13,6 +13,7 @@ from deixis.errors import DeixisError
 from deixis.io import write_image, write_text
 
 Log = Callable[[dict[str, float]], None]
+Begin = Callable[[int], None]
 # Folder of the validation pictures in that of a run.
 PICTURES = "validation"
 
@@ -40,12 +41,16 @@ class RunLog:
         path: ``log.jsonl`` of the run folder.
         listener: called with each row.
         opener: of a board, which is told as well, once the run is known to begin or go on.
+        begin: called with the step it goes on from, once that is known.
     """
 
-    def __init__(self, path: Path, listener: Log, opener: Opener | None = None) -> None:
+    def __init__(
+        self, path: Path, listener: Log, opener: Opener | None = None, begin: Begin = lambda step: None
+    ) -> None:
         self.path = path
         self.listener = listener
         self.opener = opener
+        self.begin = begin
         self.board: Board | None = None
 
     def __call__(self, row: dict[str, float]) -> None:
@@ -94,12 +99,13 @@ class RunLog:
             if shown > step:
                 path.unlink()
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if _step(line) <= step]
-            if kept != lines:
-                write_text(self.path, "".join(f"{line}\n" for line in kept))
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            kept = "".join(f"{line}\n" for line in text.splitlines() if _step(line) <= step)
+            if kept != text:
+                write_text(self.path, kept)
         if self.opener is not None:
             self.board = self.opener(self.rows())
+        self.begin(step)
 
 
 def pictures_in(out: Path) -> list[tuple[int, Path]]:

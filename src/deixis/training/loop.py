@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -138,6 +138,7 @@ def train(
     accelerator: Accelerator | None = None,
     cache: Cache | None = None,
     makers: int = 0,
+    origin: str | None = None,
 ) -> nn.Module:
     """Train ``model`` in place, resuming from ``out/state.pt`` if it is there.
 
@@ -155,6 +156,7 @@ def train(
         cache: of the frozen networks; how often it had what was asked for is logged.
         makers: processes that make batches ahead; 0 makes one when its step begins. For a task that has all it learns
             from in memory; one that reads from disk reads ahead by itself.
+        origin: what the network was built from, in a few letters; a run does not go on with another.
 
     Returns:
         the averaged model. With ``fsdp`` it is the main process's alone that holds the weights.
@@ -163,7 +165,7 @@ def train(
         NaNLossError: if loss or gradient is not finite; the weights of the last checkpoint are.
         StoppedError: if the process got SIGTERM or SIGINT; the step it was in is in the checkpoint.
         LostWorkerError: if another process of the run is gone.
-        UsageError: if the checkpoint in ``out`` belongs to another schedule or other data.
+        UsageError: if the checkpoint in ``out`` belongs to another schedule, other data or another origin.
         CheckpointError: if it is damaged or does not fit the network.
         DeixisError: if a checkpoint or the log cannot be written.
     """
@@ -180,7 +182,7 @@ def train(
     state = None
     if path.exists():
         state = load_state(path)
-        _check_same(state, schedule, task.data, path)
+        _check_same(state, schedule, task.data, origin, path)
         with _fitting(path):
             trained.load_state_dict(state["trained"])
             average.load_state_dict(state["average"])
@@ -193,9 +195,10 @@ def train(
     if state is not None:
         with _fitting(path):
             optimiser.load_state_dict(optimiser_in_parts(state["optimiser"], optimiser))
-            start, spent, running = int(state["step"]), float(state["seconds"]), float(state.get("running", 0.0))
-        if accelerator.scaler is not None and state.get("scaler"):
-            accelerator.scaler.load_state_dict(state["scaler"])
+            _check_shapes(optimiser)
+            start, spent, running = state["step"], float(state["seconds"]), float(state.get("running", 0.0))
+            if accelerator.scaler is not None and state.get("scaler"):
+                accelerator.scaler.load_state_dict(state["scaler"])
         del state
     if main:
         log.rewind(start)
@@ -231,7 +234,8 @@ def train(
             with together(accelerator):
                 stopped = leave.of_any(accelerator)
             last = done == schedule.steps
-            looks, saves = last or done % schedule.eval_every == 0, last or done % schedule.save_every == 0 or stopped
+            looks = last or done % schedule.eval_every == 0
+            saves = last or done % schedule.save_every == 0 or bool(stopped)
             if not looks and not saves:
                 continue
             # The log comes before the checkpoint: what a kill between the two leaves too much is dropped by the resume,
@@ -245,6 +249,7 @@ def train(
                             log.picture(done, picture)
                     if best is not None and main:
                         best(found, averaged, done)
+                    saves = saves or bool(leave.of_any(accelerator))  # who was asked meanwhile does not go on
                 if saves:
                     learned = whole({"trained": trained.state_dict(), "optimiser": optimiser.state_dict()}, keep=main)
                     if main:
@@ -258,10 +263,13 @@ def train(
                                 "running": running,
                                 "schedule": vars(schedule),
                                 "data": task.data,
+                                "origin": origin,
                             },
                             path,
                         )
-            if stopped and not last:
+            with together(accelerator):
+                stopped = leave.of_any(accelerator)
+            if saves and stopped:
                 raise StoppedError(stopped, done, out)
     with together(accelerator), mean.network(keep=main) as averaged:
         return averaged
@@ -447,19 +455,37 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - whatever 
     return [_moved(one, device) for one in value] if isinstance(value, list) else value
 
 
-def _check_same(state: dict[str, Any], schedule: Schedule, data: str, path: Path) -> None:
-    """Whether a state may go on with this schedule and these samples."""
-    stored = state.get("schedule")
-    if not isinstance(stored, dict):
-        raise CheckpointError(path, "is no training state", "delete it to start the run anew")
+def _check_shapes(optimiser: torch.optim.Optimizer) -> None:
+    """Raise ValueError if what is remembered of a parameter is of another shape; torch does not look."""
+    for parameter, remembered in optimiser.state.items():
+        for name, value in remembered.items():
+            if value.ndim and value.shape != parameter.shape:  # the rest counts steps
+                raise ValueError(f"{name} of the optimiser {list(value.shape)}, not {list(parameter.shape)}")
+
+
+def _check_same(state: dict[str, Any], schedule: Schedule, data: str, origin: str | None, path: Path) -> None:
+    """Whether a state may go on with this schedule, these samples and this origin."""
+    stored, step = state.get("schedule"), state.get("step")
     # Older states do not know the newer fields, and were written as if those had their defaults.
-    before = {field.name: field.default for field in fields(Schedule)} | stored
+    before = {field.name: field.default for field in fields(Schedule)} | (stored if isinstance(stored, dict) else {})
+    if any(value is MISSING for value in before.values()) or not isinstance(step, int):
+        raise CheckpointError(path, "is no training state", "delete it to start the run anew")
     for name, value in vars(schedule).items():
         if name not in FREE and before[name] != value:
             raise UsageError(path, f"was written with {name} {before[name]}, not {value}", OTHER_FOLDER)
+    if not 0 <= step <= schedule.steps:
+        raise CheckpointError(path, f"is of step {step}, and the run has {schedule.steps}", OTHER_FOLDER)
+    if state.get("origin", origin) != origin:  # nor do older ones know it
+        raise UsageError(
+            path,
+            f"was written with another init ({state['origin']}, now {origin})",
+            "bring back the same folder, wherever it lies, or choose another run folder with out=DIR",
+        )
     if state.get("data", data) != data:  # states of the first runs do not say
         raise UsageError(
-            path, f"was written with other training data ({state['data']}, now {data})", "bring back the same files"
+            path,
+            f"was written with other training data, or by an earlier version ({state['data']}, now {data})",
+            "bring back the same files, or choose another run folder with out=DIR",
         )
 
 

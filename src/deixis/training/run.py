@@ -37,6 +37,7 @@ from deixis.checkpoints.folder import (
     Preprocessing,
     check_free,
     fill_parts,
+    fingerprint,
     network,
     place_of,
     read_manifest,
@@ -66,9 +67,10 @@ from deixis.training.depth import DepthLearning, DepthTask
 from deixis.training.disk import Disk, disk_task, open_disk
 from deixis.training.distill import Distillation
 from deixis.training.licences import licence_of
-from deixis.training.log import Log, RunLog
+from deixis.training.log import Begin, Log, RunLog
 from deixis.training.loop import Schedule, Task, train
-from deixis.training.machine import Hardware, add_lora, begin, merge_lora, place, together, unets
+from deixis.training.machine import Hardware, add_lora, merge_lora, place, together, unets
+from deixis.training.machine import begin as begin_process
 from deixis.training.objectives import System
 from deixis.training.recipe import Recipe, difference
 from deixis.training.record import write_curves, write_environment
@@ -93,7 +95,9 @@ Given = tuple[Store, Store] | Disk
 SCALE_PICTURES = 400
 
 
-def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
+def run(
+    recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None, begin: Begin = lambda step: None
+) -> Path:
     """Train, resuming what is there, and write ``out/weights`` with their card; returns that folder.
 
     A run folder holds ``recipe.yaml``, ``tokenizer/``, ``log.jsonl``, ``state.pt`` (the last checkpoint),
@@ -105,11 +109,12 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
         recipe: what to train.
         log: called with each row of the log.
         say: called with a line before what takes a while and logs nothing.
+        begin: called with the step that training goes on from, the last one where it is done.
 
     Raises:
         DeixisError: one line for anything wrong with recipe, data or run folder.
     """
-    weights = fit(recipe, log, say)
+    weights = fit(recipe, log, say, begin)
     if os.environ.get("RANK", "0") == "0" and not (weights / CARD).is_file():
         seconds = load_state(Path(recipe.out) / "state.pt")["seconds"]
         if recipe.data.sets:
@@ -120,17 +125,19 @@ def run(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None
     return weights
 
 
-def fit(recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None) -> Path:
+def fit(
+    recipe: Recipe, log: Log, say: Callable[[str], None] = lambda line: None, begin: Begin = lambda step: None
+) -> Path:
     """Like :func:`run`, but for the card."""
     _check_device(recipe.device)
-    accelerator = begin(recipe.device, recipe.hardware.precision)
+    accelerator = begin_process(recipe.device, recipe.hardware.precision)
     check_shares(recipe, accelerator.num_processes)
     torch.set_num_threads(recipe.threads)
     with together(accelerator):
-        return _fit(recipe, log, say, accelerator)
+        return _fit(recipe, log, say, begin, accelerator)
 
 
-def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Accelerator) -> Path:
+def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], begin: Begin, accelerator: Accelerator) -> Path:
     """The part of one process."""
     hardware = Hardware(**asdict(recipe.hardware))
     out = Path(recipe.out)
@@ -138,11 +145,13 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
     done = weights / (PIPELINE if recipe.system in (*STAGES, *RELATIVE) else MANIFEST)
     trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()
-    history = RunLog(out / "log.jsonl", log, partial(open_board, recipe.log, out, say=say))
+    history = RunLog(out / "log.jsonl", log, partial(open_board, recipe.log, out, say=say), begin)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             _claim(recipe, out, begun=begun)
-    if not trained:
+    if trained:
+        begin(recipe.optimisation.steps)
+    else:
         say("reading the data")
         given: Given
         if recipe.data.sets:
@@ -151,6 +160,9 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
             given = load_store(recipe.data, "train"), load_store(recipe.data, "val")
         best = None if recipe.best is None else Best(recipe.best, out / "best.pt")
         cache = None if recipe.cache is None else Cache(Path(recipe.cache), say)
+
+        # Parts that stay as they are do not lie in a checkpoint: only this tells that they are the same.
+        origin = None if recipe.init is None else fingerprint(Path(recipe.init))[:8]
 
         def learn(model: nn.Module, task: Task) -> nn.Module:
             if cache is not None:
@@ -168,6 +180,7 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], accelerator: Acce
                 accelerator=accelerator,
                 cache=cache,
                 makers=0 if recipe.data.sets else hardware.workers,
+                origin=origin,
             )
 
         finish = _finetune_relative if recipe.system in RELATIVE else _finetune
@@ -218,14 +231,15 @@ def _check_device(device: str) -> None:
 
 
 def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
-    """Make a run folder this recipe's, or see that it is.
+    """Make a run folder this recipe's, or see that it is. What it was begun with stays written there.
 
     Raises:
         UsageError: if a run with another recipe was begun in it.
         DeixisError: if it cannot be written.
     """
     stored = out / "recipe.yaml"
-    if begun and stored.is_file():
+    goes_on = begun and stored.is_file()
+    if goes_on:
         different = difference(recipe, stored)
         if different is not None:
             raise UsageError(
@@ -235,6 +249,8 @@ def _claim(recipe: Recipe, out: Path, *, begun: bool) -> None:
         check_free(out / "weights")
     for left in out.glob(".weights*.partial"):  # of a run that was killed while it wrote them
         shutil.rmtree(left, ignore_errors=True)
+    if goes_on:
+        return
     try:
         write_text(stored, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
     except DeixisError as error:

@@ -7,8 +7,10 @@ of the photos come from their label maps and scene types (provenance ``oracle``)
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +48,6 @@ class Store:
         places: per frame what it shows as a whole: ``kitchen``, ``village street``.
         captions: per frame four levels of ``PARAPHRASES`` sentences.
         expressions: per world frame its (text, target ids); empty for photos.
-        fingerprint: which frames these are, in a few letters.
     """
 
     size: tuple[int, int]
@@ -58,10 +59,20 @@ class Store:
     places: list[str]
     captions: list[list[list[str]]]
     expressions: list[list[tuple[str, tuple[int, ...]]]]
-    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Which frames these are, in a few letters: of other pixels or words these are others."""
+        digest = hashlib.blake2b(digest_size=4)
+        for one in (self.images, self.depths, self.ids, self.source):
+            digest.update(f"{list(one.shape)}".encode())
+            digest.update(one.contiguous().numpy().data)
+        digest.update(json.dumps([self.numbers, self.places, self.captions, self.expressions]).encode())
+        counts = [f"{len(rows)} {source}" for source in SOURCES if len(rows := self.rows(source))]
+        return f"{', '.join(counts)} {digest.hexdigest()}"
 
     def rows(self, source: Source) -> Tensor:
         """Positions of the frames of one source [M]."""
@@ -129,7 +140,6 @@ def load_store(data: Data, split: nyuv2.Split) -> Store:
         places=[place for part in parts for place in part.places],
         captions=[levels for part in parts for levels in part.captions],
         expressions=[found for part in parts for found in part.expressions],
-        fingerprint=", ".join(part.fingerprint for part in parts),
     )
 
 
@@ -155,13 +165,11 @@ def _photos(root: Path, split: nyuv2.Split, size: tuple[int, int]) -> Store:
             for frame, one, depth in zip(frames, labels, depths, strict=True)
         ],
         expressions=[[] for _ in frames],
-        fingerprint=nyuv2.fingerprint(frames),
     )
 
 
 def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) -> Store:
     arrays = load_arrays(folder, size, kind=kind, wanted=lambda seed: world_split(seed) == split)
-    digest = hashlib.sha256(",".join(map(str, arrays.seeds.tolist())).encode()).hexdigest()[:8]
     return Store(
         size=size,
         images=arrays.images,
@@ -172,7 +180,6 @@ def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) 
         places=arrays.places,
         captions=arrays.captions,
         expressions=arrays.expressions,
-        fingerprint=f"{len(arrays)} {kind} {digest}",
     )
 
 
