@@ -186,6 +186,11 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
     return change
 
 
+def flow_matching(folder: Path) -> None:
+    about = {"_class_name": "FlowMatchEulerDiscreteScheduler", "timestep_spacing": "trailing"}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(about))
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
@@ -207,6 +212,12 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
         ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("[]"), "is not a mapping"),
+        ("e2e-ft", lambda folder: (folder / "model_index.json").write_text("[" * 200_000), "index.json: is not JSON"),
+        ("e2e-ft", edit("model_index.json", _class_name=["MarigoldPipeline"]), "index.json: names the pipeline"),
+        ("e2e-ft", edit("scheduler/scheduler_config.json", _class_name=["a"]), "config.json: names the scheduler"),
+        ("e2e-ft", edit("scheduler/scheduler_config.json", _class_name="EvilScheduler"), "diffusers does not have"),
+        ("lotus-d", edit("scheduler/scheduler_config.json", _class_name="os.system"), "diffusers does not have"),
+        ("e2e-ft", flow_matching, "names the scheduler FlowMatchEulerDiscreteScheduler; use one of"),
         (
             "marigold-v1-1",
             lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"x" * 40),
@@ -224,6 +235,9 @@ def test_wrong_folders_are_one_line(
 
 def test_a_pipeline_without_its_index_is_told_so(pipeline: Make, tmp_path: Path) -> None:
     folder = spoilt(pipeline("e2e-ft"), tmp_path / "model", lambda folder: (folder / "model_index.json").unlink())
+    with pytest.raises(ModelError, match=r"has no model_index\.json"):
+        deixis.load(folder)
+    shutil.rmtree(folder / "scheduler")
     with pytest.raises(ModelError, match=r"has no model_index\.json"):
         deixis.load(folder)
 
