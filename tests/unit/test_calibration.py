@@ -264,10 +264,13 @@ def test_a_comparison_is_not_made_uncertain_by_the_scale() -> None:
     assert not any("uncertain" in note for note in found.notes)
 
 
-def test_without_metres_the_ways_out_are_named() -> None:
+def test_without_metres_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KindError, match=r"--known '.*', --known-point X,Y=METRES\), .*--metric-model"):
         asked()
-    with pytest.raises(KindError, match="gives metres already"):
+    with pytest.raises(KindError, match=r"^System: gives metres already"):
+        asked(kind="metric", known=["strip 3 is 2 m away"])
+    monkeypatch.setattr(System, "name", "evp-mine", raising=False)
+    with pytest.raises(KindError, match=r"^evp-mine: gives metres already"):
         asked(kind="metric", known=["strip 3 is 2 m away"])
     with pytest.raises(UsageError, match="calibrate by either"):
         asked(known=["strip 3 is 2 m away"], metric=System("metric"))
