@@ -229,7 +229,9 @@ def _load(model: object) -> object:
 
 
 def _label(model: object) -> str:
-    return str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
+    """What a user calls a model: as it was named, loaded or not."""
+    name = model if isinstance(model, (str, os.PathLike)) else getattr(model, "name", None)
+    return str(name) if name else type(model).__name__
 
 
 # ------------------------------------------------------------------------------------- from mask to metres

@@ -46,9 +46,9 @@ def ensemble_depth(
         reduction: how aligned maps become one, and their spread the uncertainty: median and median absolute
             deviation, or mean and standard deviation.
         compat: ``official``: the original cost, the sum plus :data:`REGULARISER` times how far the merged map's ends
-            are from 0 and 1, and the original optimiser, whose numerical gradient is taken in float32 with a step of
-            1.5e-8: scales never move, shifts by rounding noise. That is what saves it: where maps differ, one flat
-            map is the true minimum of that cost.
+            are from 0 and 1, the lower of the middle two maps as the median of an even number, and the original
+            optimiser, whose numerical gradient is taken in float32 with a step of 1.5e-8: scales never move, shifts
+            by rounding noise. That is what saves it: where maps differ, one flat map is the true minimum of that cost.
         iterations: of the optimiser.
         tolerance: of the optimiser.
 
@@ -73,7 +73,7 @@ def ensemble_depth(
 
             def official(x: Vector) -> float:
                 aligned = _aligned(small, torch.from_numpy(x).to(small), shift_invariant=shift_invariant)
-                merged = _reduced(aligned, reduction)[0]
+                merged = _reduced(aligned, reduction, compat)[0]
                 # Added up in double, as there: the optimiser lives on the last digits.
                 cost = sum(pair.item() for pair in _disagreements(aligned))
                 return cost + (merged.min().abs().item() + (1 - merged.max()).abs().item()) * REGULARISER
@@ -87,7 +87,7 @@ def ensemble_depth(
                 with torch.inference_mode(mode=False), torch.enable_grad():
                     given = torch.from_numpy(x).to(plain.device).requires_grad_()
                     aligned = _aligned(plain, given, shift_invariant=shift_invariant)
-                    merged = _reduced(aligned, reduction)[0]
+                    merged = _reduced(aligned, reduction, compat)[0]
                     span = merged.max() - merged.min() if shift_invariant else merged.max()
                     cost = torch.stack(_disagreements(aligned)).sum() / span
                     (gradient,) = torch.autograd.grad(cost, given)
@@ -96,7 +96,7 @@ def ensemble_depth(
 
             found = minimise(cost_and_gradient, parameters, jac=True, method="BFGS", tol=tolerance, options=options)
         maps = _aligned(maps, torch.from_numpy(found.x).to(maps), shift_invariant=shift_invariant)
-    merged, spread = _reduced(maps, reduction)
+    merged, spread = _reduced(maps, reduction, compat)
     high = merged.max()
     low = merged.min() if shift_invariant else torch.zeros_like(high)
     scale = (high - low).clamp_min(1e-6)
@@ -118,13 +118,21 @@ def _aligned(maps: Tensor, parameters: Tensor, *, shift_invariant: bool) -> Tens
     return maps * scale + shift[0] if shift else maps * scale
 
 
-def _reduced(maps: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+def _reduced(maps: Tensor, reduction: Reduction, compat: Compat | None) -> tuple[Tensor, Tensor]:
     if reduction == "mean":
         return maps.mean(dim=0, keepdim=True), maps.std(dim=0, keepdim=True) if len(maps) > 1 else torch.zeros_like(
             maps
         )
-    middle = maps.median(dim=0, keepdim=True).values  # the lower of two
-    return middle, (maps - middle).abs().median(dim=0, keepdim=True).values
+    middle = _median(maps, compat)
+    return middle, _median((maps - middle).abs(), compat)
+
+
+def _median(maps: Tensor, compat: Compat | None) -> Tensor:
+    """[N, 1, H, W] to [1, 1, H, W]; of the middle two of an even number their mean, the official lower one."""
+    if compat == "official" or len(maps) % 2:
+        return maps.median(dim=0, keepdim=True).values
+    half = len(maps) // 2
+    return maps.sort(dim=0).values[half - 1 : half + 1].mean(dim=0, keepdim=True)
 
 
 def _disagreements(maps: Tensor) -> list[Tensor]:

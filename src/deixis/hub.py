@@ -45,15 +45,20 @@ def cached(hub_id: str, parts: Sequence[str]) -> Path | None:
     return folder if all((folder / name).is_file() for name in needed) else None
 
 
-def fetch(hub_id: str, parts: Sequence[str]) -> Path:
+def fetch(hub_id: str, parts: Sequence[str], own: Sequence[str] = ()) -> Path:
     """The folder of a hub id, from the hub or from its cache: the folders in ``parts``, indices and card.
+
+    Args:
+        hub_id: owner/name.
+        parts: folders of a diffusers pipeline.
+        own: folders that only this project's own models have.
 
     Raises:
         ModelError: if it is in neither.
     """
     patterns = [INDEX, MANIFEST, CARD, GALLERY]
-    patterns += [f"{part}/*.{suffix}" for part in parts for suffix in ("json", "txt", "safetensors")]
-    return _snapshot(hub_id, patterns, f"the folders {', '.join(parts)}")
+    patterns += [f"{part}/*.{suffix}" for part in (*parts, *own) for suffix in ("json", "txt", "safetensors")]
+    return _snapshot(hub_id, patterns, f"{INDEX} and the folders {', '.join(parts)}")
 
 
 def fetch_files(hub_id: str, patterns: Sequence[str]) -> Path:
@@ -75,7 +80,7 @@ def _snapshot(hub_id: str, patterns: Sequence[str], what: str) -> Path:
         raise ModelError(
             hub_id,
             "is not a folder here, cannot be fetched from the model hub and is not in its cache",
-            f"connect to the internet, or run '{download(hub_id)}' where there is one and pass DIR (or copy the"
+            f"connect to the internet, or run '{download(hub_id)}' where there is one and pass DIR (or copy"
             f" {what} of huggingface.co/{hub_id} there by hand)",
         ) from error
 

@@ -756,7 +756,8 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
       fits; 0 marks pixels without depth (not finite or not positive) and is used for nothing else.
       Relative kinds: 1/65535 steps over [0, 1], values outside clipped; every pixel has a value and 0 is one.
     * ``name.preview.png``: the coloured map with its scale, beside the photo if given.
-    * ``name.uncertainty.npy``: where there is an ensemble, how far its maps lie apart, float32 [H, W].
+    * ``name.uncertainty.npy``: where there is an ensemble, how far its maps lie apart, float32 [H, W]; elsewhere that
+      of an earlier map is removed.
     * ``name.json``: what the map is, from which model and words. Written last.
 
     Args:
@@ -794,6 +795,11 @@ def save_depth(depth: Depth, out: Path, name: str, rgb: RGB | None = None) -> li
     write_npy(npy, depth.values)
     if depth.uncertainty is not None:
         write_npy(files[3], depth.uncertainty)
+    elif os.path.lexists(stale := out / f"{name}.uncertainty.npy"):
+        try:
+            stale.unlink()
+        except OSError as error:
+            raise _write_error(stale, error) from error
     meaning = f"{'metres' if depth.kind == 'metric' else depth.kind} = value * {scale!r}"
     text = {
         "Title": "Depth map",

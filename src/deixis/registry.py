@@ -266,7 +266,7 @@ def find(name: str | Path) -> Path:
             name, "is a file, not a weight folder", f"convert it first: deixis convert {path} OUT --to NAME"
         )
     if is_hub_id(str(name)):
-        folder = fetch(str(name), (*PIPELINE_PARTS, "head"))
+        folder = fetch(str(name), PIPELINE_PARTS, own=("head",))
         if not any((folder / index).is_file() for index in (MANIFEST, INDEX)):
             raise ModelError(
                 name, f"holds neither {MANIFEST} nor {INDEX}", "name a model of deixis or a diffusers pipeline"

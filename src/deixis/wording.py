@@ -12,6 +12,7 @@ from itertools import cycle
 
 import numpy as np
 
+from deixis.errors import UsageError
 from deixis.world.words import COLOURS, NOUNS, PLACES, ROAD_ONLY
 
 # Where a description may be cut: at the end of a sentence or a clause, and before a phrase that adds something.
@@ -79,16 +80,35 @@ def _plain(words: list[str]) -> list[str]:
     return [word.strip(".,;:!?").lower() for word in words]
 
 
+def can_be_shuffled(text: str) -> bool:
+    """Whether the words have another order."""
+    return len(set(text.split())) > 1
+
+
 def shuffled(text: str, seed: int) -> str:
-    """The same words in another order, drawn from ``seed``."""
-    words = text.split()
-    if len(set(words)) < 2:
+    """The same words in another order, drawn from ``seed``; the same text if they have none."""
+    if not can_be_shuffled(text):
         return text
+    words = text.split()
     generator = np.random.default_rng(seed)
     while True:
         order = [words[i] for i in generator.permutation(len(words))]
         if order != words:
             return " ".join(order)
+
+
+def contradiction(text: str) -> str:
+    """As :func:`contradicted`.
+
+    Raises:
+        UsageError: if no word has a contrary.
+    """
+    contrary = contradicted(text)
+    if contrary is None:
+        raise UsageError(
+            "text", "holds no word with a contrary", "name things, colours, sizes, sides or the kind of place"
+        )
+    return contrary
 
 
 def contradicted(text: str) -> str | None:

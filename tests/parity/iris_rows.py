@@ -64,10 +64,12 @@ def compare(
     does not hide behind a large mean; and the same of the largest entries instead of the norms, so that one wrong
     entry does not hide among many. Numbers, and arrays of one value: the largest ``|a - b| / |b|`` against
     ``rtol``; with both tolerances ``|a - b| / (|b| + atol / rtol)``; with ``atol`` alone ``|a - b|`` against it.
-    NaN and infinities must be in the same places. Anything else (text, truth values) must be equal.
+    NaN and infinities must be in the same places. Whole numbers, and anything else (text, truth values) must be equal.
     """
     if isinstance(theirs, str | bool | None) or isinstance(ours, str | bool | None):
         return Row(case, name, 0.0 if type(ours) is type(theirs) and ours == theirs else math.inf, 0.0)
+    if isinstance(theirs, int) and isinstance(ours, int):  # a count
+        return Row(case, name, float(abs(ours - theirs)), 0.0)
     if atol is None and rtol is None:
         rtol = DEFAULT_LIMIT
     a, b = _array(ours), _array(theirs)

@@ -145,6 +145,8 @@ def test_one_wrong_entry_does_not_hide_among_many() -> None:
 def test_numbers_are_compared_relatively_or_absolutely() -> None:
     assert compare("c", "n", 1.00005, 1.0).passes
     assert not compare("c", "n", 1.0002, 1.0).passes
+    assert not compare("c", "n", 1_000_001, 1_000_000, rtol=1e-4).passes  # counts are exact
+    assert compare("c", "n", 1_000_000, 1_000_000, rtol=1e-4).passes
     assert compare("c", "n", 5.00005, 5, atol=1e-4).passes
     assert not compare("c", "n", 5.0002, 5, atol=1e-4).passes
     assert compare("c", "n", 1e-6, 0.0, atol=1e-5, rtol=1e-5).passes

@@ -264,10 +264,13 @@ def test_a_comparison_is_not_made_uncertain_by_the_scale() -> None:
     assert not any("uncertain" in note for note in found.notes)
 
 
-def test_without_metres_the_ways_out_are_named() -> None:
+def test_without_metres_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KindError, match=r"--known '.*', --known-point X,Y=METRES\), .*--metric-model"):
         asked()
-    with pytest.raises(KindError, match="gives metres already"):
+    with pytest.raises(KindError, match=r"^System: gives metres already"):
+        asked(kind="metric", known=["strip 3 is 2 m away"])
+    monkeypatch.setattr(System, "name", "evp-mine", raising=False)
+    with pytest.raises(KindError, match=r"^evp-mine: gives metres already"):
         asked(kind="metric", known=["strip 3 is 2 m away"])
     with pytest.raises(UsageError, match="calibrate by either"):
         asked(known=["strip 3 is 2 m away"], metric=System("metric"))
@@ -306,6 +309,17 @@ def test_the_public_names() -> None:
         ("it is 4 meters to the wall", "the wall", 4.0),
         ("the 19 inch screen is 1.5 m away", "the 19 inch screen", 1.5),
         ("the tower = 0.3 km", "the tower", 300.0),
+        ("the tower is 1500 m away", "the tower", 1500.0),
+        ("the cup is 0,500 m away", "the cup", 0.5),
+        ("the cup is 1,25 m away", "the cup", 1.25),
+        ("the door is nearly 4 m away", "the door", 4.0),
+        ("the door is ~4 m away", "the door", 4.0),
+        ("the door - 4 m", "the door", 4.0),
+        ("the cup that is not blue is 2 m away", "the cup that is not blue", 2.0),
+        ("the man who is sitting 2 m away", "the man who is sitting", 2.0),
+        ("the lamp between 2 chairs is 3 m away", "the lamp between 2 chairs", 3.0),
+        ("the lamp is 6 feet and 2 inches away", "the lamp", 1.8796),
+        ("chair 2 is 3 m away", "chair 2", 3.0),
     ],
 )
 def test_known_distances_in_words(text: str, name: str, metres: float) -> None:
@@ -323,6 +337,34 @@ def test_known_distances_in_words(text: str, name: str, metres: float) -> None:
         ("the door is 2 m or 3 m away", "is not understood"),
         ("the door is 0 m away", "states a distance of 0 m"),
         ("the door is -2 m away", "states a distance of -2 m"),
+        ("the door is \u22124 m away", "states a distance of -4 m"),
+        *(
+            (f"the door {words} away", "states a bound or a negation; say for example")
+            for words in (
+                "is not 4 m",
+                "isn't about 4 m",
+                "is between 2 and 4 m",
+                "is more than 4 m",
+                "is less than 4 m",
+                "is over 4 m",
+                "is under 4 m",
+                "is at least 4 m",
+                "is at most 4 m",
+                "is > 4 m",
+            )
+        ),
+        ("the door is hardly 4 m away", "is not understood"),
+        ("the distance to the door is not 4 m", "states a bound or a negation"),
+        ("it isn't 4 m to the wall", "states a bound or a negation"),
+        ("the door is 2 to 3 m away", "states a range"),
+        ("the door is 2-3 m away", "states a range"),
+        ("the door is 2\u20133 m away", "states a range"),
+        ("the door is 2 m and 4 m away", "states more than one distance"),
+        ("the door is 2.0.5 m away", r"says '2\.0\.5', which is no plain number"),
+        ("the tower is 1,500 m away", "says '1,500', which can be read in two ways; write it like 1500 or 1.5"),
+        ("the tower is 1,500.5 m away", r"says '1,500\.5', which can be read in two ways"),
+        ("the lamp is 1e3 m away", "says '1e3', which is no plain number"),
+        ("the house is 10 000 m away", "says '10 000', which is no plain number"),
     ],
 )
 def test_words_that_state_no_distance(text: str, said: str) -> None:
@@ -333,8 +375,10 @@ def test_words_that_state_no_distance(text: str, said: str) -> None:
 def test_known_points() -> None:
     assert parse_known_point("12,40=2.0") == (12.0, 40.0, 2.0)
     assert parse_known_point(" 12.5, 40 = 80 cm ") == (12.5, 40.0, pytest.approx(0.8))
-    for text in ("12,40", "12=2.0", "a,b=2", "12,40=far"):
+    for text in ("12,40", "12=2.0", "a,b=2", "12,40=far", "1,2,3=4"):
         with pytest.raises(UsageError, match="write X,Y=METRES"):
             parse_known_point(text)
+    with pytest.raises(UsageError, match="says '1,500', which can be read in two ways"):
+        parse_known_point("100,200=1,500")
     with pytest.raises(UsageError, match="states a distance of 0 m"):
         parse_known_point("1,2=0")

@@ -206,6 +206,27 @@ def test_test_time_augmentation(run: Run, room: Path, toy: Toy, tta: str) -> Non
     assert np.isfinite(values).all()
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["depth", "room.jpg", "--model", "nope", "--text", "a sofa", "--compare-text"],
+        ["refine", "room.jpg", "--model", "nope", "--text", "a sofa"],
+        ["eval", "nope", "nyuv2", "."],
+        ["caption", "room.jpg", "--model", "nope"],
+        ["world", "render", "frames", "--frames", "1"],
+    ],
+)
+def test_seeds_have_a_range(run: Run, room: Path, command: list[str], seed: str) -> None:
+    """Found before a model is looked for."""
+    wrong(run(*command, "--seed", seed), "invalid value for '--seed'")
+
+
+def test_frames_have_a_seed_each(run: Run, room: Path) -> None:
+    command = ("world", "render", "frames", "--frames", "2", "--seed", str(2**63 - 1))
+    wrong(run(*command), "leaves no seeds for 2 frames; begin with a smaller one")
+
+
 @pytest.mark.parametrize("option", ["--steps", "--ensemble"])
 def test_options_of_systems_to_come(run: Run, room: Path, toy: Toy, option: str) -> None:
     wrong(run("depth", room, option, "10"), f"{option} 10: evp-depth-mini gives its depth in one pass; leave")

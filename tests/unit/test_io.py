@@ -17,6 +17,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -797,6 +798,19 @@ def test_maps_without_values_are_not_saved(tmp_path: Path, kind: DepthKind, valu
         io.save_depth(depth_map(kind, np.array(values)), tmp_path, "a")
     one_line(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_map_without_an_ensemble_leaves_no_older_uncertainty(tmp_path: Path) -> None:
+    plain = depth_map("affine", np.array([[0, 0.5, 1]]))
+    files = io.save_depth(replace(plain, uncertainty=np.zeros((1, 3), np.float32)), tmp_path, "a")
+    assert tmp_path / "a.uncertainty.npy" in files
+    io.save_depth(plain, tmp_path, "b")
+    assert (tmp_path / "a.uncertainty.npy").is_file()
+    files = io.save_depth(plain, tmp_path, "a")
+    assert sorted(tmp_path.glob("a.*")) == sorted(files)
+    (tmp_path / "b.uncertainty.npy").mkdir()
+    with pytest.raises(DeixisError, match=r"b\.uncertainty\.npy: cannot be written"):
+        io.save_depth(plain, tmp_path, "b")
 
 
 def test_loading_what_is_no_depth_map(tmp_path: Path) -> None:

@@ -200,6 +200,34 @@ def test_pipeline_classes_of_released_folders(tmp_path: Path, kind: str, named: 
     assert read_pipeline(tmp_path / "released").system == system
 
 
+@pytest.mark.parametrize(
+    ("kind", "named", "scheduler"),
+    [
+        ("lotus-d", "DirectRegressionPipeline", "PNDMScheduler"),
+        ("lotus-g", "LotusGPipeline", "EulerDiscreteScheduler"),
+        ("e2e-ft", "StableDiffusionPipeline", "DDPMScheduler"),
+        ("e2e-ft", "MarigoldPipeline", "PNDMScheduler"),
+    ],
+)
+def test_folders_as_the_originals_training_saves_them(tmp_path: Path, kind: str, named: str, scheduler: str) -> None:
+    """Lotus saves its backbone's scheduler, which it does not use; E2E-FT saves DDPM, and reads it as DDIM."""
+    write_pipeline(tmp_path / "plain", kind)
+    shutil.copytree(tmp_path / "plain", tmp_path / "saved")
+    others = {"scheduler": ["diffusers", scheduler], "feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    edit(tmp_path / "saved", _class_name=named, safety_checker=[None, None], **others)
+    edit(tmp_path / "saved", "scheduler/scheduler_config.json", _class_name=scheduler, skip_prk_steps=True)
+    wanted = maps(tmp_path / "plain")
+    assert np.array_equal(maps(tmp_path / "saved"), wanted)
+    found = read_pipeline(tmp_path / "saved")
+    assert found.system == kind
+    pipelines.save_pipeline(tmp_path / "again", found)
+    assert np.array_equal(maps(tmp_path / "again"), wanted)
+    index = json.loads((tmp_path / "again" / "model_index.json").read_text())
+    assert (index["scheduler"], index["feature_extractor"]) == (["diffusers", scheduler], [None, None])
+    again, saved = (tmp_path / name / "scheduler" / "scheduler_config.json" for name in ("again", "saved"))
+    assert json.loads(again.read_text()) == json.loads(saved.read_text())
+
+
 def test_a_backbone_is_no_depth_system(made: Path) -> None:
     with pytest.raises(ModelError, match="has 4 input channels and class embedding None, as no system here"):
         read_pipeline(made / "base")

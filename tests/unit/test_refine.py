@@ -123,6 +123,11 @@ class TestRefine:
         for reading in found.each:
             np.testing.assert_array_equal(reading.difference, reading.values - found.each[0].values)
 
+    def test_a_single_word_is_not_shuffled(self, marigold: Path, picture: Path) -> None:
+        found = refine.compare_text(load_depth(marigold), read_image(picture), "sofa", steps=1)
+        assert [reading.label for reading in found.each] == ["right", "empty", "contradicting"]
+        assert refine.sheet(found).size
+
     @pytest.mark.parametrize("text", ["", "  ", "something else"])
     def test_texts_that_cannot_be_compared(self, marigold: Path, picture: Path, text: str) -> None:
         with pytest.raises(UsageError, match=r"is empty|no word with a contrary"):
@@ -191,6 +196,21 @@ class TestCommands:
         compared = json.loads((tmp_path / "room.compare.json").read_text())
         assert [reading["text"] for reading in compared["readings"]][:2] == ["a red chair", ""]
         assert (tmp_path / "room.depth.npy").is_file()
+
+    def test_a_reading_that_is_left_out_is_noted(
+        self, picture: Path, tmp_path: Path, marigold: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ("--model", marigold, "--steps", 1, "--text", "sofa", "--compare-text")
+        assert run("depth", picture, *arguments, "--out", tmp_path) == 0
+        assert "note: the description is one word, which cannot be shuffled" in capsys.readouterr().err
+
+    def test_what_cannot_be_contradicted_is_told_before_anything_is_done(
+        self, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ("--model", "nope", "--text", "qwerty zxcv", "--compare-text")
+        assert run("depth", picture, *arguments, "--out", tmp_path / "out") == 2
+        assert "holds no word with a contrary" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize(
         ("arguments", "problem"),

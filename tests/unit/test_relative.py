@@ -186,6 +186,11 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
     return change
 
 
+def flow_matching(folder: Path) -> None:
+    about = {"_class_name": "FlowMatchEulerDiscreteScheduler", "timestep_spacing": "trailing"}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(about))
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
@@ -207,6 +212,12 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
         ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("[]"), "is not a mapping"),
+        ("e2e-ft", lambda folder: (folder / "model_index.json").write_text("[" * 200_000), "index.json: is not JSON"),
+        ("e2e-ft", edit("model_index.json", _class_name=["MarigoldPipeline"]), "index.json: names the pipeline"),
+        ("e2e-ft", edit("scheduler/scheduler_config.json", _class_name=["a"]), "config.json: names the scheduler"),
+        ("e2e-ft", edit("scheduler/scheduler_config.json", _class_name="EvilScheduler"), "diffusers does not have"),
+        ("lotus-d", edit("scheduler/scheduler_config.json", _class_name="os.system"), "diffusers does not have"),
+        ("e2e-ft", flow_matching, "names the scheduler FlowMatchEulerDiscreteScheduler; use one of"),
         (
             "marigold-v1-1",
             lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"x" * 40),
@@ -224,6 +235,9 @@ def test_wrong_folders_are_one_line(
 
 def test_a_pipeline_without_its_index_is_told_so(pipeline: Make, tmp_path: Path) -> None:
     folder = spoilt(pipeline("e2e-ft"), tmp_path / "model", lambda folder: (folder / "model_index.json").unlink())
+    with pytest.raises(ModelError, match=r"has no model_index\.json"):
+        deixis.load(folder)
+    shutil.rmtree(folder / "scheduler")
     with pytest.raises(ModelError, match=r"has no model_index\.json"):
         deixis.load(folder)
 
@@ -323,7 +337,7 @@ def test_scale_and_shift_do_not_count(seed: int, n: int, reduction: Any) -> None
 
 
 def test_an_outlier_is_pulled_in_and_nothing_collapses() -> None:
-    maps = scenes(0, 4) + 0.02 * torch.randn(4, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    maps = scenes(0, 5) + 0.02 * torch.randn(5, 1, 12, 16, generator=torch.Generator().manual_seed(0))
     ours, official = ensemble_depth(maps), ensemble_depth(maps, compat="official")
     for merged, _ in (ours, official):
         assert float(merged.min()) == 0
@@ -342,6 +356,22 @@ def test_the_official_ensemble_is_diffusers_own(shift_invariant: bool, reduction
     )
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_median_of_an_even_number_lies_in_the_middle(n: int) -> None:
+    maps = torch.rand(n, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    merged, spread = ensemble_depth(maps, scale_invariant=False, shift_invariant=False)
+    middle = torch.from_numpy(np.median(maps, axis=0, keepdims=True))
+    away = torch.from_numpy(np.median((maps - middle).abs(), axis=0, keepdims=True))
+    assert torch.allclose(merged, middle / middle.max())
+    assert torch.allclose(spread, away / middle.max())
+    if n == 2:
+        assert torch.allclose(spread, (maps[:1] - maps[1:]).abs() / 2 / middle.max())
+    aligned = ensemble_depth(maps)[1]
+    assert float(aligned.max()) > 0.01
+    official = ensemble_depth(maps, scale_invariant=False, shift_invariant=False, compat="official")[0]
+    assert torch.equal(official, maps.median(dim=0, keepdim=True).values / maps.median(dim=0).values.max())
 
 
 def test_what_cannot_be_merged() -> None:

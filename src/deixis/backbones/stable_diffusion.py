@@ -311,7 +311,7 @@ def _read_config(folder: Path, field: str, wanted: tuple[str, ...]) -> dict[str,
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(folder, f"has no readable config.json ({error.strerror})", AGAIN) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(path, f"is not JSON ({error})", AGAIN) from error
     found = config.get(field) if isinstance(config, dict) else None
     if found not in wanted:
@@ -333,7 +333,7 @@ def _read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
         raise ModelError(folder, f"has no {single.name}{found}", f"copy that file into {folder}")
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(index, f"is damaged ({error!r})", AGAIN) from error
     tensors: dict[str, Tensor] = {}
     for name in names:

@@ -329,7 +329,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        if (folder / "scheduler").is_dir():  # a diffusers pipeline, which names itself in another file
+        scheduler, unet, vae, head = ((folder / part).is_dir() for part in ("scheduler", "unet", "vae", "head"))
+        if scheduler or (unet and vae and not head):  # a diffusers pipeline, which names itself in another file
             raise ModelError(folder, f"has no {INDEX}", AGAIN)
         raise ModelError(folder, f"has no {MANIFEST}", "pass a folder written by 'deixis convert' or 'deixis train'")
     try:
@@ -350,7 +351,7 @@ def read_manifest(folder: Path) -> Manifest:
             mask_threshold=content["mask_threshold"],
             shared=dict(content.get("shared", {})),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(path, f"is damaged ({error!r})", AGAIN) from error
     for part in CONFIGURED:
         config = place_of(folder, part, manifest.shared) / part / "config.json"
@@ -358,7 +359,7 @@ def read_manifest(folder: Path) -> Manifest:
             continue
         try:
             manifest.architecture[part] = dict(json.loads(config.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(config, f"is missing or damaged ({error!r})", AGAIN) from error
     return manifest
 

@@ -40,9 +40,10 @@ def system_of(unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> System |
     if embedding == "projection" and unet.get("projection_class_embeddings_input_dim") == 4:
         return "lotus-d" if channels == 4 else "lotus-g" if channels == 8 else None
     if embedding is None and channels == 8:
-        # E2E-FT's step starts at the last timestep of a schedule whose end is not pure noise.
+        # E2E-FT's step starts at the last timestep of a schedule whose end is not pure noise. Its training saves the
+        # class of its own schedule (DDPM), and its inference reads that as DDIM.
         last = scheduler.get("timestep_spacing") == "trailing" and not scheduler.get("rescale_betas_zero_snr")
-        return "e2e-ft" if last and scheduler.get("_class_name") == "DDIMScheduler" else "marigold"
+        return "e2e-ft" if last and scheduler.get("_class_name") != "LCMScheduler" else "marigold"
     return None
 
 
@@ -74,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(path, f"cannot be read ({error.strerror})", AGAIN) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(path, f"is not JSON ({error})", AGAIN) from error
     if not isinstance(content, dict):
         raise ModelError(path, "is not a mapping of keys", AGAIN)

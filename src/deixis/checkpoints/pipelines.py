@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import diffusers.schedulers
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
 from safetensors import SafetensorError
@@ -61,6 +62,8 @@ LIBRARIES = {
 
 # What a scheduler takes the network's output for.
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
+# What all noise schedules of Stable Diffusion state, whoever steps through them.
+BETAS = {"beta_start", "beta_end", "beta_schedule"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Pipeline:
         model: its networks, in evaluation mode.
         tokenizer: vocabulary of its text tower.
         kind: what its maps are.
-        scheduler: of the noise; Lotus takes its one step without.
+        scheduler: ``scheduler_config.json``.
         padding: how texts are read.
         index: ``model_index.json``.
     """
@@ -81,7 +84,7 @@ class Pipeline:
     model: Marigold | Lotus | E2EFT
     tokenizer: CLIPTokenizer
     kind: DepthKind
-    scheduler: DDIMScheduler | LCMScheduler
+    scheduler: dict[str, Any]
     padding: Padding
     index: dict[str, Any]
 
@@ -95,7 +98,7 @@ def read_pipeline(folder: Path) -> Pipeline:
     """
     index = read_json(folder / INDEX)
     named = index.get("_class_name")
-    if named not in CLASSES:
+    if not isinstance(named, str) or named not in CLASSES:
         raise ModelError(
             folder / INDEX,
             f"names the pipeline {named or 'nothing'}, which gives no depth here",
@@ -107,7 +110,7 @@ def read_pipeline(folder: Path) -> Pipeline:
         raise ModelError(
             folder, f"has no '{missing[0]}' folder", f"such a folder holds {', '.join(PIPELINE_PARTS)}; {AGAIN}"
         )
-    scheduler = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
+    schedule = folder / "scheduler" / "scheduler_config.json"
     system = _system(folder)
     if system not in CLASSES[named]:
         raise ModelError(
@@ -115,6 +118,7 @@ def read_pipeline(folder: Path) -> Pipeline:
             f"names the pipeline {named}, but holds the networks of {system}",
             f"copy the right unet and scheduler, or correct _class_name in {INDEX}",
         )
+    scheduler = _read_scheduler(schedule, system)
     vae, unet = read_autoencoder(places["vae"]), read_denoiser(folder / "unet")
     tokenizer = read_tokenizer(places["tokenizer"])
     tower = TextTower(read_text_encoder(places["text_encoder"]), frozen=True)
@@ -138,6 +142,7 @@ def read_pipeline(folder: Path) -> Pipeline:
     resolution = _whole(folder, index, "default_processing_resolution", 768)
     model: Marigold | E2EFT | Lotus
     if system == "marigold":
+        assert scheduler is not None
         config = MarigoldConfig(
             steps=_whole(folder, index, "default_denoising_steps", 4) or 1,
             resolution=resolution,
@@ -157,7 +162,7 @@ def read_pipeline(folder: Path) -> Pipeline:
     else:
         assert kind != "metric"
         model = Lotus(LotusConfig(kind, resolution), vae, unet, tower)
-    return Pipeline(system, model.eval(), tokenizer, kind, scheduler, padding, index)
+    return Pipeline(system, model.eval(), tokenizer, kind, read_json(schedule), padding, index)
 
 
 def _system(folder: Path) -> System:
@@ -182,18 +187,29 @@ def _whole(folder: Path, index: dict[str, Any], key: str, default: int) -> int:
     return value
 
 
-def _read_scheduler(path: Path) -> DDIMScheduler | LCMScheduler:
+def _read_scheduler(path: Path, system: System) -> DDIMScheduler | LCMScheduler | None:
+    """The schedule of the noise; None for Lotus, whose one step has none, whatever its folder names."""
     config = read_json(path)
-    classes: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
     named = config.get("_class_name")
+    # Names only: a listed class is not imported.
+    if not isinstance(named, str) or not named.endswith("Scheduler") or named not in dir(diffusers.schedulers):
+        raise ModelError(
+            path, f"names the scheduler {named or 'nothing'}, which diffusers does not have", "correct _class_name"
+        )
+    if system.startswith("lotus"):
+        return None
+    classes: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
+    if system == "e2e-ft" and config.keys() >= BETAS:
+        classes[named] = DDIMScheduler  # as the original's inference reads it
     if named not in classes:
-        raise ModelError(path, f"names the scheduler {named or 'nothing'}", f"use one of {', '.join(classes)}")
+        raise ModelError(path, f"names the scheduler {named}", f"use one of {', '.join(classes)}")
+    kind = classes[named]
     try:
-        scheduler: DDIMScheduler | LCMScheduler = classes[named].from_config(config)
+        scheduler: DDIMScheduler | LCMScheduler = kind.from_config({**config, "_class_name": kind.__name__})
         scheduler.set_timesteps(1)  # what it finds wrong first when it is used
     except Exception as error:  # whatever a damaged configuration makes the library raise
         why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(path, f"describes no {named} ({why})", AGAIN) from error
+        raise ModelError(path, f"describes no {kind.__name__} ({why})", AGAIN) from error
     if scheduler.config.prediction_type not in PREDICTIONS:
         said = f"says prediction_type {scheduler.config.prediction_type!r}"
         raise ModelError(path, said, f"use one of {', '.join(PREDICTIONS)}")
@@ -303,9 +319,11 @@ def save_pipeline(folder: Path, pipeline: Pipeline, card: Path | None = None) ->
     tower = pipeline.model.text_tower
     assert tower is not None  # every pipeline that is read has one
     parts: dict[str, nn.Module] = {"unet": pipeline.model.unet, "vae": pipeline.model.vae, "text_encoder": tower.clip}
-    index = {key: value for key, value in pipeline.index.items() if key != SHARED}
+    # Of what else a pipeline may have, a safety checker for one, nothing is read: it has none here.
+    index = {key: [None, None] if isinstance(value, list) else value for key, value in pipeline.index.items()}
+    index.pop(SHARED, None)
     index |= {part: list(library) for part, library in LIBRARIES.items()}
-    index |= {"scheduler": ["diffusers", type(pipeline.scheduler).__name__], PADDING: pipeline.padding}
+    index |= {"scheduler": ["diffusers", pipeline.scheduler["_class_name"]], PADDING: pipeline.padding}
     if pipeline.system.startswith("lotus"):
         # Under another name the folder could not be told from one of the other kind.
         index["prediction_type"] = "disparity" if pipeline.kind == "disparity" else "depth"
@@ -313,7 +331,8 @@ def save_pipeline(folder: Path, pipeline: Pipeline, card: Path | None = None) ->
         for name, part in parts.items():
             cast(Any, part).save_pretrained(partial / name)
         pipeline.tokenizer.save_pretrained(partial / "tokenizer")
-        pipeline.scheduler.save_pretrained(partial / "scheduler")
+        (partial / "scheduler").mkdir()
+        write_json(partial / "scheduler" / "scheduler_config.json", pipeline.scheduler)
         write_json(partial / INDEX, index)
         copy_card(card, partial)
         if folder.is_dir():

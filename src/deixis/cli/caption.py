@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deixis.cli.common import (
+    LARGEST_SEED,
     USAGE,
     DeviceOption,
     JsonOption,
@@ -59,7 +60,13 @@ def caption(
     ] = Path("captions.parquet"),
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="Draw the words, alike for each seed.", show_default="the likeliest words"),
+        typer.Option(
+            "--seed",
+            min=0,
+            max=LARGEST_SEED,
+            help="Draw the words, alike for each seed.",
+            show_default="the likeliest words",
+        ),
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, help="Longest caption, in the model's tokens.")

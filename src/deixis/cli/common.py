@@ -43,6 +43,8 @@ FocalOption = Annotated[
 ]
 
 OUT = Path("deixis-out")
+# Seeds start at 0; the generators of torch and numpy and whole numbers in files all reach this far.
+LARGEST_SEED = 2**63 - 1
 
 
 class Settings:

@@ -10,6 +10,7 @@ import typer
 
 from deixis.camera import choose_camera
 from deixis.cli.common import (
+    LARGEST_SEED,
     OUT,
     DeviceOption,
     FocalOption,
@@ -30,6 +31,7 @@ from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, InputItem, check_out, collect_inputs, read_image, save_depth
 from deixis.registry import find, is_pipeline
 from deixis.types import TTA, Depth
+from deixis.wording import can_be_shuffled, contradiction
 
 if TYPE_CHECKING:
     from deixis.predict import DepthPredictor
@@ -58,7 +60,8 @@ def depth(
         typer.Option("--ensemble", min=1, help="Maps from as many noises, merged: Marigold and Lotus-G."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of systems that draw noise: Marigold and Lotus-G.")
+        int | None,
+        typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of systems that draw noise: Marigold and Lotus-G."),
     ] = None,
     compare_text: Annotated[
         bool,
@@ -79,6 +82,8 @@ def depth(
         raise UsageError(
             "--compare-text", "compares a description with others", "say what is true of the picture: --text"
         )
+    if compare_text:
+        contradiction(text or "")
     if compare_text and tta != "none":
         raise UsageError(f"--tta {tta}", "is not compared", "leave it out")
     relative = is_pipeline(find(model))
@@ -91,6 +96,8 @@ def depth(
         for name, value in (("--steps", steps), ("--ensemble", ensemble)):
             if value not in (None, 1):
                 raise UsageError(f"{name} {value}", f"{model} gives its depth in one pass", f"leave {name} out")
+    if compare_text and not can_be_shuffled(text or ""):
+        say("note: the description is one word, which cannot be shuffled: that reading is left out")
     items = collect_inputs(images, exclude=out)
     predictor = None if all(item.error for item in items) else _predictor(model, device, text, settings)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deixis.cli.common import (
+    LARGEST_SEED,
     OK,
     OUT,
     DeviceOption,
@@ -79,7 +80,7 @@ def evaluate(
             show_default="their own",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of systems that draw noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Of systems that draw noise.")] = 0,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Side by side, of one thread each.")] = 1,
     out: Annotated[
         Path | None,

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deixis.cli.common import OK, OUT, DeviceOption, JsonOption, MaxPixelsOption, OutOption, emit, field, put, say
+from deixis.cli.common import (
+    LARGEST_SEED,
+    OK,
+    OUT,
+    DeviceOption,
+    JsonOption,
+    MaxPixelsOption,
+    OutOption,
+    emit,
+    field,
+    put,
+    say,
+)
 from deixis.errors import InputError, UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, check_out, output_name, read_image
 from deixis.registry import find, is_pipeline
@@ -45,7 +57,7 @@ def refine(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Denoising steps of Marigold; the others take one.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of systems that draw noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of systems that draw noise.")] = 0,
     out: OutOption = OUT,
     max_pixels: MaxPixelsOption = DEFAULT_MAX_PIXELS,
     device: DeviceOption = None,

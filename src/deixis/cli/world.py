@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deixis.cli.common import JsonOption, emit, exit_code, field, put, report, say
+from deixis.cli.common import LARGEST_SEED, JsonOption, emit, exit_code, field, put, report, say
 from deixis.errors import UsageError
 from deixis.io import printable
 
@@ -34,7 +34,9 @@ def render(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the frames; made if missing.")],
     frames: Annotated[int, typer.Option("--frames", min=1, help="How many of each kind.")],
     kind: Annotated[Literal["rooms", "roads", "both"], typer.Option("--kind", help="What to draw.")] = "both",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first frame; the others follow.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Of the first frame; the others follow.")
+    ] = 0,
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height [pixels].")] = "176x132",
     samples: Annotated[int, typer.Option("--samples", min=1, help="Rays per pixel; more is cleaner.")] = 4,
     workers: Annotated[
@@ -47,6 +49,8 @@ def render(
     """Draw frames of the synthetic world. Rendering to shards, the same command goes on after a stop."""
     if meshes and not files:
         raise UsageError("--meshes", "writes files", "add --files")
+    if seed + frames - 1 > LARGEST_SEED:
+        raise UsageError(f"--seed {seed}", f"leaves no seeds for {frames} frames", "begin with a smaller one")
     width, height = _size(size)
     from deixis.world.generate import Settings, render_files, render_shards
 
