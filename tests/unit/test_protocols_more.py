@@ -367,15 +367,15 @@ def test_a_result_is_comparable_or_says_why_not():
     assert found is BENCHMARKS["metric-nyuv2"]
     assert benchmark("nyuv2", "train", NYU_EIGEN) is None
     assert benchmark("nyuv2", "test", KITTI_GARG) is None
-    assert found.differs(scored=654, tta="windows", own_list=None) is None
-    assert found.differs(scored=653, tta="windows", own_list=None) == "653 of 654 are scored"
-    assert "'none', not 'windows'" in str(found.differs(scored=654, tta="none", own_list=None))
-    assert "(mine.txt)" in str(found.differs(scored=654, tta="windows", own_list="mine.txt"))
-    found.check(scored=654, tta="windows", own_list=None)
+    assert found.differs(scored=654, missed=0, tta="windows", own_list=None) is None
+    assert found.differs(scored=653, missed=0, tta="windows", own_list=None) == "653 of 654 are scored"
+    assert "'none', not 'windows'" in str(found.differs(scored=654, missed=0, tta="none", own_list=None))
+    assert "(mine.txt)" in str(found.differs(scored=654, missed=0, tta="windows", own_list="mine.txt"))
+    found.check(scored=654, missed=0, tta="windows", own_list=None)
     for given in (
-        {"scored": 653, "tta": "windows", "own_list": None},
-        {"scored": 654, "tta": "flip", "own_list": None},
-        {"scored": 654, "tta": "windows", "own_list": "mine.txt"},
+        {"scored": 653, "missed": 0, "tta": "windows", "own_list": None},
+        {"scored": 654, "missed": 0, "tta": "flip", "own_list": None},
+        {"scored": 654, "missed": 0, "tta": "windows", "own_list": "mine.txt"},
     ):
         with pytest.raises(InputError, match=r"^metric-nyuv2: .*leave --protocol metric-nyuv2 out"):
             found.check(**given)
