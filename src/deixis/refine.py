@@ -200,7 +200,7 @@ def compare_text(predictor: Predictor, image: LoadedImage, text: str, seed: int 
     if not text.strip():
         raise UsageError("text", "is empty", "say what is true of the picture")
     readings = {"right": text, "empty": "", "shuffled": wording.shuffled(text, seed)}
-    readings["contradicting"] = wording.contradiction(text)
+    readings["contradicting"] = wording.contradicted(text)
     if not wording.can_be_shuffled(text):
         del readings["shuffled"]
     if isinstance(predictor, RelativePredictor):

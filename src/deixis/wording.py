@@ -97,25 +97,14 @@ def shuffled(text: str, seed: int) -> str:
             return " ".join(order)
 
 
-def contradiction(text: str) -> str:
-    """As :func:`contradicted`.
-
-    Raises:
-        UsageError: if no word has a contrary.
-    """
-    contrary = contradicted(text)
-    if contrary is None:
-        raise UsageError(
-            "text", "holds no word with a contrary", "name things, colours, sizes, sides or the kind of place"
-        )
-    return contrary
-
-
-def contradicted(text: str) -> str | None:
-    """The description with every word that has a contrary replaced by it, None if none has.
+def contradicted(text: str) -> str:
+    """The description with every word that has a contrary replaced by it.
 
     Sides, sizes and distances become their opposites, colours become others, rooms streets and streets bedrooms,
     furniture things of the street and the other way round.
+
+    Raises:
+        UsageError: if no word has a contrary.
     """
     table = _contraries()
     outdoors, indoors = cycle(_OUTDOOR_THINGS), cycle(_INDOOR_THINGS)
@@ -132,7 +121,11 @@ def contradicted(text: str) -> str | None:
         return other.capitalize() if word[:1].isupper() else other
 
     changed = re.sub(rf"\b({pattern})(s?)\b", contrary, text, flags=re.IGNORECASE)
-    return re.sub(r"\b([Aa])n?(?= ([A-Za-z]))", _article, changed) if changed != text else None
+    if changed == text:
+        raise UsageError(
+            "text", "holds no word with a contrary", "name things, colours, sizes, sides or the kind of place"
+        )
+    return re.sub(r"\b([Aa])n?(?= ([A-Za-z]))", _article, changed)
 
 
 _OUTDOOR, _INDOOR = "<outdoor>", "<indoor>"

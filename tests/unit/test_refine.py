@@ -74,7 +74,8 @@ class TestWording:
             "A city street with a blue truck on the right, a tree and two large traffic lights."
         )
         assert wording.contradicted("an empty street behind the house") == "a crowded bedroom in front of the bed"
-        assert wording.contradicted("something else") is None
+        with pytest.raises(UsageError, match="holds no word with a contrary"):
+            wording.contradicted("something else")
 
 
 class TestWordsAt:

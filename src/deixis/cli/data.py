@@ -145,7 +145,7 @@ def _decode(
 
 def _check_scored(sample: Sample, region: DepthProtocol | None) -> None:
     """Refuse a sample of a set with depth that cannot be scored."""
-    from deixis.evaluation.scoring import check_frame
+    from deixis.evaluation.settings import check_frame
 
     if region is None:
         return

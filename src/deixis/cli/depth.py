@@ -31,7 +31,7 @@ from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, InputItem, check_out, collect_inputs, read_image, save_depth
 from deixis.registry import find, is_pipeline
 from deixis.types import TTA, Depth
-from deixis.wording import can_be_shuffled, contradiction
+from deixis.wording import can_be_shuffled, contradicted
 
 if TYPE_CHECKING:
     from deixis.predict import DepthPredictor
@@ -83,7 +83,7 @@ def depth(
             "--compare-text", "compares a description with others", "say what is true of the picture: --text"
         )
     if compare_text:
-        contradiction(text or "")
+        contradicted(text or "")  # refuses what has no contrary
     if compare_text and tta != "none":
         raise UsageError(f"--tta {tta}", "is not compared", "leave it out")
     relative = is_pipeline(find(model))

@@ -21,7 +21,7 @@ from deixis.data.dataset import Dataset, Expression, Sample, truth_of
 from deixis.data.readers import open_dataset
 from deixis.errors import InputError, UsageError
 from deixis.evaluation.journal import Entry
-from deixis.evaluation.settings import Setting, Task, choose
+from deixis.evaluation.settings import Setting, Task, check_frame, choose
 from deixis.io import printable
 from deixis.predict import DepthPredictor, load_depth, load_mask, load_metric
 from deixis.protocols.affine import AffineProtocol, affine_metrics
@@ -359,20 +359,6 @@ SCORERS: dict[Task, type[Scorer]] = {
 def load_scorer(plan: Plan, dataset: Dataset) -> Scorer:
     """The scorer of a plan, its models loaded; errors as :class:`Scorer`."""
     return SCORERS[plan.task](plan, dataset)
-
-
-def check_frame(sample: Sample, region: DepthProtocol) -> None:
-    """Refuse a picture of a size for which the part that is scored is not defined.
-
-    Raises:
-        InputError: if it is such a one.
-    """
-    height, width = sample.rgb.shape[:2]
-    try:
-        region.window(height, width)
-    except UsageError as error:
-        problem = f"is {width}x{height} pixels; {region.name} {error.problem}"
-        raise InputError(sample.name, problem, "use the picture as it is published") from error
 
 
 def chosen_text(sample: Sample, source: str) -> Text | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from deixis.data.dataset import Sample
 from deixis.data.readers import check_name
-from deixis.errors import KindError, UsageError
+from deixis.errors import InputError, KindError, UsageError
 from deixis.io import printable
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.ask import ASK, AskProtocol
@@ -148,3 +149,17 @@ def choose(dataset: str, task: Task, model: str, wanted: str | None = None) -> S
         f"is not one of {dataset} for a model that {GIVES[task]}",
         f"use {', '.join(named)}",
     )
+
+
+def check_frame(sample: Sample, region: DepthProtocol) -> None:
+    """Refuse a picture of a size for which the part that is scored is not defined.
+
+    Raises:
+        InputError: if it is such a one.
+    """
+    height, width = sample.rgb.shape[:2]
+    try:
+        region.window(height, width)
+    except UsageError as error:
+        problem = f"is {width}x{height} pixels; {region.name} {error.problem}"
+        raise InputError(sample.name, problem, "use the picture as it is published") from error
