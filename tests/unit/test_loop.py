@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
@@ -391,6 +392,20 @@ def test_compilation_is_asked_of_every_block_that_the_features_go_through():
     prepare_blocks(features, Hardware(compile=True))
     compiled = {type(module) for module in features.modules() if module._compiled_call_impl is not None}
     assert compiled == {ResnetBlock2D, BasicTransformerBlock}
+
+
+def test_group_norms_compute_in_float32_in_half_precision_too():
+    unet = stable_diffusion().unet
+    seen = []
+    for norm in [module for module in unet.modules() if isinstance(module, nn.GroupNorm)]:
+        norm.register_forward_hook(lambda norm, given, out: seen.append((norm, given[0], out)))
+    inputs = torch.randn(1, 4, 8, 8), torch.tensor([1]), torch.randn(1, 5, unet.config.cross_attention_dim)
+    prepare_blocks(unet, Hardware(precision="bf16"))
+    with torch.autocast("cpu", torch.bfloat16):
+        unet(*inputs)
+    assert torch.bfloat16 in {given.dtype for _, given, _ in seen}
+    for norm, given, out in seen:
+        assert torch.equal(out, F.group_norm(given.float(), norm.num_groups, norm.weight, norm.bias, norm.eps))
 
 
 # ------------------------------------------------------------------------------------------- batches made ahead
