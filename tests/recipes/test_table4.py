@@ -53,6 +53,9 @@ def test_two_rows(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert np.array(rooms["rows"][6]["seeds"]).shape == (2, len(table4.METRICS))
     assert [one["shows"] for one in rooms["orderings"]] == ["a CLIP that learns"] * len(table4.METRICS)
     assert any("of 1 orderings" in line for line in found["lines"])
+    assert 0.5 < rooms["constant"]["metres"] < 10
+    (blind,) = (line for line in found["lines"] if line.startswith("- AbsRel of the best constant"))
+    assert f"{rooms['constant']['metres']:.2f} m everywhere: {rooms['constant']['AbsRel']:.3f}" in blind
 
     before = {
         key: value.half()

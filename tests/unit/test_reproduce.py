@@ -362,3 +362,28 @@ def test_an_ordering_holds_if_it_is_clear_and_no_seed_disagrees():
     assert verdict(high, high) == "reversed"
     assert verdict(mixed, mixed) == "not clear"
     assert verdict([0.1] * 4, [2.3] * 4) == "not clear"  # clear over frames, but one seed says otherwise
+
+
+def test_the_best_constant_is_learned_from_training_frames_and_measured_on_the_rows_own():
+    class Framed:
+        def __init__(self, *depths: float) -> None:
+            self.values = np.array([depths], dtype=np.float32)
+
+        def depth(self) -> Any:
+            return self.values
+
+    protocol = DepthProtocol("frames", crop="none", max_depth=80.0)
+    scenes = Scenes("rooms", protocol)
+    scenes.splits["train"] += [Framed(2, 2, 0), Framed(2, 90, 4)]  # type: ignore[list-item]
+    scenes.splits["heldout"] += [Framed(1, 4, 0), Framed(0, 0, 0), Framed(2, 2, 2)]  # type: ignore[list-item]
+    found = table4.constant(scenes, 10)
+    assert found.metres == 2
+    assert found.samples == pytest.approx(np.array([[np.sqrt((1 + 4) / 2), (1 + 0.5) / 2], [0, 0]]))
+    assert len(table4.constant(scenes, 1).samples) == 1
+
+
+def test_a_row_beats_the_constant_where_that_is_clear():
+    blind = table4.Constant(2.0, np.full((4, 2), 1.0))
+    assert result(1, [[0.8, 0.9, 0.7, 0.8], [0.9, 0.9, 0.9, 0.7]]).better_than(blind, 0)
+    assert not result(1, [[0.8, 1.3, 0.7, 1.1], [0.9, 1.4, 0.9, 0.7]]).better_than(blind, 0)
+    assert not result(1, [[1.8, 1.3, 1.7, 1.1]]).better_than(blind, 1)

@@ -171,17 +171,20 @@ def _refined_minis(experiment: Experiment, given: Given, scale: Scale) -> tuple[
 def _table4(given: Given, scale: Scale) -> Section:
     recipe = _recipe(given, "evp-depth", "evp_depth.yaml", "evp-depth")
     overrides = [*_data(given, scale), *scale.table4]
+    frames = scale.frames or TABLE4_FRAMES
     results = table4.study(
         given.out / f"table4-{scale.name}",
         table4.rows(),
         recipe,
         overrides,
         seeds=scale.seeds,
-        frames=scale.frames or TABLE4_FRAMES,
+        frames=frames,
         workers=cores(),
         say=given.say,
     )
-    opt, size = (one := read_recipe(recipe, [*overrides, "out=."])).optimisation, one.data.size
+    whole = read_recipe(recipe, [*overrides, "out=."])
+    opt, size = whole.optimisation, whole.data.size
+    constants = {one.source: table4.constant(one, frames) for one in load_scenes(whole.data) if one.source in results}
     lines = [
         "### Twelve rows, trained alike",
         "",
@@ -193,10 +196,14 @@ def _table4(given: Given, scale: Scale) -> Section:
     ]
     data: dict[str, Any] = {}
     for source, found in results.items():
-        lines += _table4_source(source, found)
+        lines += _table4_source(source, found, constants[source])
         data[source] = {
             "frames": len(found[0].clusters),
             "seeds": scale.seeds,
+            "constant": {
+                "metres": constants[source].metres,
+                **dict(zip(table4.METRICS, constants[source].samples.mean(axis=0).tolist(), strict=True)),
+            },
             "rows": {
                 one.row.number: {
                     "text": one.text,
@@ -222,7 +229,7 @@ _PROTOCOLS = {
 }
 
 
-def _table4_source(source: Source, found: Sequence[table4.Result]) -> list[str]:
+def _table4_source(source: Source, found: Sequence[table4.Result], constant: table4.Constant) -> list[str]:
     rows = []
     for one in found:
         row = one.row
@@ -239,6 +246,7 @@ def _table4_source(source: Source, found: Sequence[table4.Result]) -> list[str]:
         f"{len(found[0].clusters)} {_PROTOCOLS[source]}; clusters of the bootstrap: {_RESAMPLED[source]}.",
         "",
         *table(head, rows),
+        *_beaten(found, constant),
         "Which of the paper's orderings hold: the paired difference is clear of 0, and no seed disagrees.",
         "",
     ]
@@ -255,6 +263,20 @@ def _table4_source(source: Source, found: Sequence[table4.Result]) -> list[str]:
             "",
         ]
     return lines
+
+
+def _beaten(found: Sequence[table4.Result], constant: table4.Constant) -> list[str]:
+    """Which rows have learned more than one depth for all pixels: what the others say of each other means little."""
+    lines = []
+    for i, metric in enumerate(table4.METRICS):
+        ours = [one.better_than(constant, i) for one in found]
+        better = [str(one.row.number) for one, ahead in zip(found, ours, strict=True) if ahead]
+        said = "none" if not better else "all" if len(better) == len(found) else f"rows {', '.join(better)}"
+        lines.append(
+            f"- {metric} of the best constant, {constant.metres:.2f} m everywhere:"
+            f" {constant.samples[:, i].mean():.3f}; clearly better: {said}"
+        )
+    return [*lines, ""]
 
 
 def _ordering(one: table4.Ordering) -> list[object]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from deixis.predict import DepthPredictor, load_metric
 from deixis.protocols.depth import depth_metrics
+from deixis.protocols.trivial import best_constant
 from deixis.reproduction.experiments import EXPERIMENTS
 from deixis.training.comparison import Comparison, Estimate, mean
 from deixis.training.jobs import run_jobs
@@ -143,6 +144,11 @@ class Result:
         """The mean of the seeds with its interval over frames."""
         return Estimate.mean(self.samples[..., metric].mean(axis=0), self.clusters)
 
+    def better_than(self, constant: Constant, metric: int) -> bool:
+        """Whether the mean of the seeds is, on paired frames, with an interval clear of 0."""
+        ours = self.samples[..., metric].mean(axis=0)
+        return Estimate.mean(ours - constant.samples[:, metric], self.clusters).high < 0
+
 
 def study(
     out: Path,
@@ -201,18 +207,53 @@ def measure(predictor: DepthPredictor, sources: Sequence[Scenes], row: Row, fram
     for scenes in sources:
         if scenes.source == "roads":  # beyond the rows' 10 m
             continue
-        scored = [scene for scene in scenes.splits["heldout"] if _counts(scene, scenes)]
-        some = np.linspace(0, len(scored), num=min(len(scored), frames), endpoint=False).astype(int).tolist()
+        some = _scored(scenes, frames)
         if not some:
             continue
         samples, text = [], ""
-        for scene in (scored[i] for i in some):
+        for scene in some:
             depth = predictor(scene.rgb(), row.said(scene))
             values = depth_metrics(*scenes.protocol.select(depth, scene.depth()))
             samples.append([values["rmse"], values["abs_rel"]])
             text = depth.text.provenance if row.of_dataset else "oracle"
-        found[scenes.source] = {"clusters": [scored[i].cluster for i in some], "samples": samples, "text": text}
+        found[scenes.source] = {"clusters": [scene.cluster for scene in some], "samples": samples, "text": text}
     return found
+
+
+@dataclass(frozen=True)
+class Constant:
+    """What a row must beat: one depth for all pixels, the best in AbsRel for the training frames.
+
+    Attributes:
+        metres: that depth.
+        samples: its RMSE and AbsRel on each frame that rows are measured on [N, 2].
+    """
+
+    metres: float
+    samples: Samples
+
+
+def constant(scenes: Scenes, frames: int) -> Constant:
+    """The best constant of a source, measured on the frames of :func:`measure`."""
+    depths = (scene.depth() for scene in scenes.splits["train"])
+    # A few hundred pixels of each frame are plenty for one number.
+    scored = [scenes.protocol.select(depth, depth, kind="metric")[1].numpy() for depth in depths]
+    some = np.concatenate([values[:: 1 + len(values) // 500] for values in scored])
+    metres = best_constant(np.sort(some.astype(np.float64)))
+    samples = []
+    for scene in _scored(scenes, frames):
+        truth = scene.depth()
+        said = np.full_like(truth, metres)
+        values = depth_metrics(*scenes.protocol.select(said, truth, kind="metric"))
+        samples.append([values["rmse"], values["abs_rel"]])
+    return Constant(metres, np.array(samples))
+
+
+def _scored(scenes: Scenes, frames: int) -> list[Scene]:
+    """Held-out frames with something to score, evenly spread, at most so many."""
+    scored = [scene for scene in scenes.splits["heldout"] if _counts(scene, scenes)]
+    some = np.linspace(0, len(scored), num=min(len(scored), frames), endpoint=False).astype(int)
+    return [scored[i] for i in some]
 
 
 def _counts(scene: Scene, scenes: Scenes) -> bool:
