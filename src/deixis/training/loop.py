@@ -190,9 +190,7 @@ def train(
     mean = _Mean(average, model, where)
     groups = parameter_groups(model, task.auxiliary, schedule.weight_decay, schedule.groups, system)
     scales = [group.pop("scale") for group in groups]
-    # In one call for all parameters, where that is written for CPUs: a quarter of the time of one call for each.
-    fused = True if where.type == "cpu" and not in_parts else None
-    optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas, fused=fused)
+    optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
     start, spent, running = 0, 0.0, 0.0
     if state is not None:
         with _fitting(path):
