@@ -362,9 +362,9 @@ def test_captions_and_pictures_learn_to_find_each_other(contrast_task):
         optimiser.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-    assert contrast_task.auxiliary.training
     assert contrast_task.evaluate(model) == {"val_first_of_10": 0}  # there are but three
     assert contrast_task.auxiliary.training
+    assert model.training
 
 
 def test_the_pictures_side():
