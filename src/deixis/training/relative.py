@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.backbones.latents import encode
+from deixis.checkpoints.layout import SCHEDULER
 from deixis.checkpoints.pipelines import PADDING
 from deixis.conditioning.text import Padding, TextTower, encode_whole, tokenize
 from deixis.data.nyuv2_captions import PARAPHRASES
@@ -46,7 +47,6 @@ from deixis.training.objectives import (
 )
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
-from deixis.training.text_to_image import SCHEDULER
 from deixis.types import RGB
 from deixis.viz import contact_sheet
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from deixis.checkpoints.layout import SCHEDULER
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.data.nyuv2_captions import PARAPHRASES
 from deixis.data.world import LEVELS
@@ -31,16 +32,6 @@ from deixis.training.store import Sampler, Store
 CLEAN_STEPS = 50
 # Of samples: how much they are told, and steps where a run is only looked at.
 GUIDANCE, LOOK_STEPS = 4.0, 10
-SCHEDULER: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 
 
 class TextToImage(nn.Module):
