@@ -21,7 +21,7 @@ from deixis.reproduction.experiments import EXPERIMENTS
 from deixis.training.comparison import Comparison, Estimate, mean
 from deixis.training.jobs import run_jobs
 from deixis.training.recipe import Recipe, read_recipe
-from deixis.training.scenes import Scene, Scenes, load_scenes
+from deixis.training.scenes import Scene, Scenes, load_scenes, spread
 from deixis.training.store import SOURCES, Source
 
 # RMSE and AbsRel of each seed and frame [S, N, 2].
@@ -202,16 +202,16 @@ def measure(predictor: DepthPredictor, sources: Sequence[Scenes], row: Row, fram
         if scenes.source == "roads":  # beyond the rows' 10 m
             continue
         scored = [scene for scene in scenes.splits["heldout"] if _counts(scene, scenes)]
-        some = np.linspace(0, len(scored), num=min(len(scored), frames), endpoint=False).astype(int).tolist()
+        some = spread(scored, frames)
         if not some:
             continue
         samples, text = [], ""
-        for scene in (scored[i] for i in some):
+        for scene in some:
             depth = predictor(scene.rgb(), row.said(scene))
             values = depth_metrics(*scenes.protocol.select(depth, scene.depth()))
             samples.append([values["rmse"], values["abs_rel"]])
             text = depth.text.provenance if row.of_dataset else "oracle"
-        found[scenes.source] = {"clusters": [scored[i].cluster for i in some], "samples": samples, "text": text}
+        found[scenes.source] = {"clusters": [scene.cluster for scene in some], "samples": samples, "text": text}
     return found
 
 

@@ -22,8 +22,9 @@ from deixis.data.world import LEVELS
 from deixis.protocols.depth import depth_metrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
-from deixis.training.gallery import ROWS, depth_row, spread
+from deixis.training.gallery import ROWS, depth_row
 from deixis.training.losses import silog, silog_moments
+from deixis.training.scenes import spread
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
 from deixis.types import Depth, Text

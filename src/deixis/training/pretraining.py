@@ -35,7 +35,7 @@ from deixis.training.jobs import run_jobs
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.refer import mask_probability
 from deixis.training.run import architecture_of, network_parts, save_backbone
-from deixis.training.scenes import Scene, Scenes, load_scenes
+from deixis.training.scenes import Scene, Scenes, load_scenes, spread
 from deixis.types import BoolMap
 
 # Two numbers of each sample and seed [S, N, 2].
@@ -183,18 +183,13 @@ def measure(predictor: DepthPredictor | MaskPredictor, sources: Sequence[Scenes]
     return {one.source: found for one in sources if (found := _masks(predictor, one, cut))}
 
 
-def _spread(n: int, limit: int) -> list[int]:
-    chosen: list[int] = np.linspace(0, n, num=min(n, limit), endpoint=False).astype(int).tolist()
-    return chosen
-
-
 def _depth(predictor: DepthPredictor, scenes: Scenes) -> dict[str, Any]:
     scored = []
     for scene in scenes.splits["heldout"]:
         truth = scene.depth()
         if len(scenes.protocol.select(truth, truth, kind="metric")[1]):
             scored.append(scene)
-    some = [scored[i] for i in _spread(len(scored), FRAMES)]
+    some = spread(scored, FRAMES)
     if not some:
         return {}
     result: dict[str, Any] = {"clusters": [scene.cluster for scene in some], **{text: [] for text in TEXTS}}

@@ -20,8 +20,9 @@ from deixis.errors import InputError, UsageError
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
-from deixis.training.gallery import ROWS, in_pairs, mask_cells, spread
+from deixis.training.gallery import ROWS, in_pairs, mask_cells
 from deixis.training.losses import mask_loss, mask_weight
+from deixis.training.scenes import spread
 from deixis.training.semantics import coarse
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Store, resized

@@ -25,7 +25,8 @@ from deixis.data.nyuv2_captions import PARAPHRASES
 from deixis.data.world import LEVELS
 from deixis.protocols.trivial import interval
 from deixis.training.distill import BLOCKS, teacher_maps
-from deixis.training.gallery import ROWS, Cell, drawn, sheet, spread
+from deixis.training.gallery import ROWS, Cell, drawn, sheet
+from deixis.training.scenes import spread
 from deixis.training.store import Sampler, Store
 
 # Near t = 0 the picture is all but clean: what perception reads the U-Net with.
