@@ -276,7 +276,7 @@ def photo_pairs(store: Store, root: Path) -> tuple[tuple[list[_Pair], ...], Tens
             masks.append(_nearest(torch.from_numpy(thing.mask().astype(np.uint8)), store.size))
     if not masks:
         raise InputError(root, "has no expression for these frames", "copy the dataset again")
-    asked = sorted({pair.category for pair in referred})
+    asked = sorted({pair.category for pair in referred}.intersection(names))
     classes, absent = [], []
     for row in photos:
         labels = store.ids[row].numpy().astype(np.uint8)
