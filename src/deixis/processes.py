@@ -57,6 +57,11 @@ def pool_of(
                 os.environ[name] = value
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_order(
     work: Callable[[_Job], _Result],
     jobs: Sequence[_Job],
