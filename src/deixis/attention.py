@@ -25,7 +25,7 @@ from deixis.errors import UsageError, quoted
 from deixis.io import ImageSource, LoadedImage, read_image
 from deixis.predict import DepthPredictor
 from deixis.relative import RelativePredictor
-from deixis.types import FloatMap
+from deixis.types import Depth, FloatMap
 
 
 class _Listener:
@@ -84,19 +84,22 @@ def _note_grid(listeners: list[_Listener], module: nn.Module, inputs: tuple[Tens
         listener.grid = (inputs[0].shape[-2], inputs[0].shape[-1])
 
 
-def word_maps(
+def depth_with_words(
     predictor: DepthPredictor | RelativePredictor,
     image: ImageSource | LoadedImage,
     text: str,
     **settings: Any,  # noqa: ANN401 - those of the predictor
-) -> list[tuple[str, FloatMap]]:
-    """For each word of a text, float32 [H, W]: the share of attention that each pixel gives it.
+) -> tuple[Depth, list[tuple[str, FloatMap]]]:
+    """Depth, to the bit as it is without looking, and how it read its text.
 
     Args:
         predictor: a depth model that reads words, not one vector for all of them.
         image: the picture.
         text: what is said about it.
         settings: passed to the predictor (``steps``, ``seed``, ``max_pixels``).
+
+    Returns:
+        the depth; and for each word float32 [H, W], the share of attention that each pixel gives it.
 
     Raises:
         UsageError: if the text is empty, or the model sees it as one vector.
@@ -115,7 +118,8 @@ def word_maps(
     model: Any = predictor.model
     unet = model.unet.unet if isinstance(model.unet, UNetFeatures) else model.unet
     with _listening(unet) as listeners:
-        predictor(loaded, text, **settings)
+        depth = predictor(loaded, text, **settings)
+    assert isinstance(depth, Depth)  # of one picture
     finest = max((listener.grid for listener in listeners), key=math.prod)
     # Windows and mirrored pictures would be further members of a batch; the first is the whole picture.
     enlarged = [F.interpolate(one.picture()[:1], size=finest, mode="bilinear") for one in listeners]
@@ -126,7 +130,7 @@ def word_maps(
         small = mean[positions].mean(dim=0)[None, None]
         large = F.interpolate(small, size=(height, width), mode="bilinear")
         found.append((word, large[0, 0].cpu().numpy()))
-    return found
+    return depth, found
 
 
 def reads_words(predictor: DepthPredictor | RelativePredictor, text: str) -> bool:

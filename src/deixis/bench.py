@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from deixis.checkpoints.layout import INDEX, System
+from deixis.checkpoints.layout import INDEX, SCHEDULER, System
 from deixis.errors import DeixisError
 from deixis.io import write_json
 from deixis.registry import shipped_folder
@@ -45,17 +45,6 @@ ROWS: tuple[tuple[str, System], ...] = (
     ("deixis", "lotus-g"),
     ("deixis", "lotus-d"),
 )
-SCHEDULE = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 TASK = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 4}
 # What each system has beside the backbone's: pipeline class, U-Net, schedule.
 OWN: dict[System, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -170,7 +159,9 @@ def write(folder: Path, system: System, architecture: str = FULL) -> None:
             _write_part(folder / part, part, config)
     # Any vocabulary does: the empty text is asked.
     shutil.copytree(shipped_folder() / "mini-sd" / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    write_json(folder / "scheduler" / "scheduler_config.json", {**SCHEDULE, **schedule})
+    write_json(
+        folder / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **SCHEDULER, **schedule}
+    )
     classes = {
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],

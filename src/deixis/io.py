@@ -836,7 +836,7 @@ def _quantize(values: FloatMap, valid: npt.NDArray[np.bool_], scale: float, lowe
 
 
 def load_depth(path: str | os.PathLike[str]) -> Depth:
-    """Read back what :func:`save_depth` wrote.
+    """Read back what :func:`save_depth` wrote: all but the calibration, which is only told in ``name.json``.
 
     Args:
         path: ``name.json`` or ``name.depth.npy``; the other lies beside it.
@@ -863,11 +863,22 @@ def load_depth(path: str | os.PathLike[str]) -> Depth:
             model=data["model"],
             camera=Camera(**data["camera"]) if data["camera"] else None,
             seconds=data["seconds"],
+            uncertainty=_load_uncertainty(Path(f"{stem}.uncertainty.npy"), values.shape),
         )
     except OSError as error:
         raise _path_error(Path(error.filename or text), error) from error
     except (ValueError, LookupError, TypeError, AttributeError, EOFError, UsageError) as error:
         raise InputError(label, f"is no saved depth map ({printable(error)})", "save it again") from error
+
+
+def _load_uncertainty(path: Path, shape: tuple[int, ...]) -> FloatMap | None:
+    """float32 [H, W] of a map of that shape; None where there is no such file."""
+    if not path.is_file():
+        return None
+    values: FloatMap = np.load(path, allow_pickle=False)
+    if values.shape != shape or values.dtype != np.float32:
+        raise ValueError(f"{path.name} has shape {values.shape} and type {values.dtype}")
+    return values
 
 
 def save_mask(mask: Mask, out: Path, name: str, rgb: RGB, index: int | None = None) -> list[Path]:

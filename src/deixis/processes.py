@@ -6,10 +6,17 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import TypeVar
 
+from deixis.errors import DeixisError
+
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -48,6 +55,51 @@ def pool_of(
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(
+    work: Callable[[_Job], _Result],
+    jobs: Sequence[_Job],
+    workers: int,
+    died: Callable[[_Job], DeixisError],
+    *,
+    preload: str | None = None,
+    begin: Callable[[], None] | None = None,
+) -> Generator[_Result, None, None]:
+    """What comes of each of many jobs, in their order; no more than two for each process are under way.
+
+    Args:
+        work: done in the processes of a :func:`pool_of`.
+        jobs: what it is called with.
+        workers: processes, at most.
+        died: the error where a process died, from the job that was waited for.
+        preload: see :func:`pool_of`.
+        begin: see :func:`pool_of`.
+
+    Raises:
+        DeixisError: that of ``died``; else as ``work`` does.
+    """
+    workers = min(workers, len(jobs))
+    if not workers:
+        return
+    waiting, awaited = deque(jobs), jobs[0]
+    running: deque[tuple[_Job, Future[_Result]]] = deque()
+    with pool_of(workers, preload=preload, begin=begin) as pool:
+        while waiting or running:
+            try:
+                while waiting and len(running) < 2 * workers:
+                    job = waiting.popleft()
+                    running.append((job, pool.submit(work, job)))
+                awaited, future = running.popleft()
+                result = future.result()
+            except BrokenProcessPool as error:
+                raise died(awaited) from error
+            yield result
 
 
 def _begin(begin: Callable[[], None] | None) -> None:

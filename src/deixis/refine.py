@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from deixis import viz, wording
-from deixis.attention import reads_words, word_maps
+from deixis.attention import depth_with_words, reads_words
 from deixis.errors import UsageError
 from deixis.io import LoadedImage, write_image, write_json, write_npy
 from deixis.predict import DepthPredictor
@@ -35,31 +35,6 @@ MOST = 0.05
 # The whole frame, and up to which depth truth counts [m].
 METRIC = DepthProtocol("frame", crop="none", max_depth=80.0)
 RELATIVE = AffineProtocol(EvaluationSet("frame", METRIC.min_depth, METRIC.max_depth))
-# Words without a picture of their own.
-_SILENT = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "with",
-        "is",
-        "are",
-        "there",
-        "this",
-        "that",
-        "it",
-        "its",
-        "by",
-        "from",
-    ]
-)
 
 Predictor = DepthPredictor | RelativePredictor
 
@@ -117,8 +92,8 @@ class Readings:
         rgb: the picture, uint8 [H, W, 3].
         each: in the order of the descriptions.
         total: float32 [H, W], the last map less the first.
-        words: for each word of the last description that says something, the share of attention each pixel gives it,
-            float32 [H, W]; None where the model sees descriptions as one vector.
+        words: for each word that says something, of the last description or of the right one, the share of attention
+            each pixel gives it, float32 [H, W]; None where the model sees descriptions as one vector.
     """
 
     rgb: RGB
@@ -220,9 +195,15 @@ def _read(
     settings: dict[str, Any],
 ) -> Readings:
     readings: list[Reading] = []
-    for label, text in zip(labels, texts, strict=True):
-        depth = predictor(image, text, **settings)
-        assert isinstance(depth, Depth)  # of one picture
+    words = None
+    for number, (label, text) in enumerate(zip(labels, texts, strict=True)):
+        if number == (0 if against_first else len(texts) - 1) and reads_words(predictor, text):
+            depth, found = depth_with_words(predictor, image, text, **settings)
+            words = [(word, values) for word, values in found if word.isalnum() and word.lower() not in wording.SILENT]
+        else:
+            one = predictor(image, text, **settings)
+            assert isinstance(one, Depth)  # of one picture
+            depth = one
         values = _fitted(depth, readings[0].values) if readings else depth.values
         before = readings[0 if against_first else -1] if readings else None
         difference = values - before.values if before else np.zeros_like(values)
@@ -246,11 +227,6 @@ def _read(
                 else (METRIC if depth.kind == "metric" else RELATIVE).score(depth, truth)["abs_rel"],
             )
         )
-    last = texts[0] if against_first else texts[-1]
-    words = None
-    if reads_words(predictor, last):
-        found = word_maps(predictor, image, last, **settings)
-        words = [(word, values) for word, values in found if word.isalnum() and word.lower() not in wording.SILENT]
     return Readings(image.rgb, readings, readings[-1].values - readings[0].values, words)
 
 

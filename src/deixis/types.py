@@ -210,7 +210,7 @@ class Depth:
     def save(self, out: str | Path, name: str) -> list[Path]:
         """Write ``name.depth.npy``, ``name.depth.png``, ``name.preview.png`` and ``name.json`` into ``out``.
 
-        Returns the paths written. Each file appears whole or not at all.
+        Returns the paths written. Each file appears whole or not at all. See :func:`deixis.io.save_depth`.
         """
         from deixis import io
 

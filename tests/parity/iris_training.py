@@ -19,6 +19,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from deixis.backbones.latents import encode
+from deixis.data.hypersim import planar
 from deixis.protocols.affine import (
     affine_metrics,
     align_depth,
@@ -49,7 +50,6 @@ from deixis.training.normalise import (
     lotus_sample,
     marigold_sample,
     marigold_target,
-    plane_depth,
 )
 from deixis.training.objectives import (
     annealed_strength,
@@ -382,7 +382,7 @@ def check_depth_normalisation_lotus(folder: Path) -> list[Row]:
         constant = re.match(rf"distance_to_plane_depth of constant distance {NUMBER}", key)
         for pixel in entries if constant else ():
             row, column = map(int, pixel.split(","))
-            plane = plane_depth(torch.full((height, width), float(constant[1])))
+            plane = planar(np.full((height, width), float(constant[1]), np.float32))
             case.check(plane[row, column].item(), "stats", key, pixel)
     return case.finish()
 

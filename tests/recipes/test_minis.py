@@ -491,8 +491,11 @@ def test_study_of_pretraining(chain, tmp_path, monkeypatch, system):
 
     report = again()
     runs = sorted((tmp_path / "runs").iterdir())
-    assert len(runs) == len(done) == 2 * (2 + 2)
+    assert len(runs) == sum("trained and measured: " in line for line in done) == 2 * (2 + 2)
     tuning = f"-{pretraining.TUNING_SEED}"
+    for path in runs:
+        found = json.loads((path / "measured.json").read_text())
+        assert (found.keys() == {"validated"}) == path.name.endswith(tuning)
     reported = [path for path in runs if not path.name.endswith(tuning)]
     measured = {path.name: json.loads((path / "measured.json").read_text()) for path in reported}
     assert len(measured) == 2 * 2

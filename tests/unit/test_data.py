@@ -248,6 +248,12 @@ def test_run_lengths_that_are_none(segmentation):
         thing.mask()
 
 
+def test_what_no_label_map_knows_is_not_said_to_be_absent() -> None:
+    labels = np.array([[1, 0]], dtype=np.uint8)
+    assert nyuv2_refer.absent(3, labels, ["bed", "chair"], ["bed", "chair", "robot"]) == ["chair"]
+    assert nyuv2_refer.absent(3, labels, [], ["chair"]) == []
+
+
 def test_expressions_point_to_their_frames(original):
     things = nyuv2_refer.objects(original)
     by_index = {one.index: one for one in nyuv2.frames(original)}

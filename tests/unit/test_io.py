@@ -802,8 +802,13 @@ def test_maps_without_values_are_not_saved(tmp_path: Path, kind: DepthKind, valu
 
 def test_a_map_without_an_ensemble_leaves_no_older_uncertainty(tmp_path: Path) -> None:
     plain = depth_map("affine", np.array([[0, 0.5, 1]]))
-    files = io.save_depth(replace(plain, uncertainty=np.zeros((1, 3), np.float32)), tmp_path, "a")
+    spread = np.array([[0.1, 0.2, 0.3]], np.float32)
+    files = io.save_depth(replace(plain, uncertainty=spread), tmp_path, "a")
     assert tmp_path / "a.uncertainty.npy" in files
+    assert np.array_equal(io.load_depth(tmp_path / "a.json").uncertainty, spread)
+    np.save(tmp_path / "a.uncertainty.npy", spread.T)
+    with pytest.raises(InputError, match=r"no saved depth map \(a\.uncertainty\.npy has shape \(3, 1\)"):
+        io.load_depth(tmp_path / "a.json")
     io.save_depth(plain, tmp_path, "b")
     assert (tmp_path / "a.uncertainty.npy").is_file()
     files = io.save_depth(plain, tmp_path, "a")

@@ -27,7 +27,6 @@ from deixis.training.normalise import (
     marigold_sample,
     marigold_target,
     nearest,
-    plane_depth,
 )
 from deixis.training.objectives import (
     TorchNoise,
@@ -618,12 +617,3 @@ def test_nearest_takes_pixels():
     assert nearest(rand(2, 5, 7), (3, 4), "pillow").shape == (2, 3, 4)
     assert nearest(x > 7, (2, 3), "pillow").dtype == torch.bool
     assert nearest(x > 7, (2, 3)).dtype == torch.bool
-
-
-def test_planar_depth_is_shorter_off_the_axis():
-    distance = torch.full((2, 7, 9), 3.0)
-    plane = plane_depth(distance, focal=10.0)
-    assert plane.shape == distance.shape
-    assert plane[0, 3, 4] == 3
-    assert plane[1, 0, 0].item() == pytest.approx(3 * 10 / math.sqrt(100 + 9 + 16), rel=1e-6)
-    torch.testing.assert_close(plane, plane.flip(-1).flip(-2))

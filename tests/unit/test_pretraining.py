@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from deixis.backbones.stable_diffusion import StableDiffusion, read_tokenizer
+from deixis.checkpoints.layout import SCHEDULER
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.data import nyuv2
 from deixis.data import world as world_data
@@ -36,7 +37,7 @@ from deixis.training.distill import BLOCKS
 from deixis.training.recipe import Data
 from deixis.training.run import save_backbone
 from deixis.training.store import Sampler, Store, load_store
-from deixis.training.text_to_image import CLEAN_STEPS, SCHEDULER, TextToImage, TextToImageTask, text_gate
+from deixis.training.text_to_image import CLEAN_STEPS, TextToImage, TextToImageTask, text_gate
 from deixis.world.words import flip, noun_forms, plural
 from tests.recipes import tiny_nyuv2
 from tests.tiny import CONFIG, stable_diffusion, write_folder
@@ -362,9 +363,9 @@ def test_captions_and_pictures_learn_to_find_each_other(contrast_task):
         optimiser.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-    assert contrast_task.auxiliary.training
     assert contrast_task.evaluate(model) == {"val_first_of_10": 0}  # there are but three
     assert contrast_task.auxiliary.training
+    assert model.training
 
 
 def test_the_pictures_side():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deixis.processes import pool_of
+from deixis.errors import DeixisError
+from deixis.processes import in_order, pool_of
 
 # Two workers that would take ten minutes; each says who it is.
 SCRIPT = """
@@ -107,3 +109,13 @@ def test_a_stopped_study_begins_no_other_training(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) != 0
     assert len(list(notes.iterdir())) == 1
+
+
+def test_results_come_in_the_order_of_their_jobs_and_a_death_is_told() -> None:
+    def died(job: int) -> DeixisError:
+        return DeixisError(f"job {job}", "died", "try again")
+
+    assert list(in_order(abs, [-5, 4, -3, 2, -1], 2, died)) == [5, 4, 3, 2, 1]
+    assert list(in_order(abs, [], 2, died)) == []
+    with pytest.raises(DeixisError, match="job 3: died"):
+        list(in_order(os._exit, [3], 2, died))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -18,12 +20,13 @@ from deixis.data import kitti, nyuv2_sets
 from deixis.data.readers import READERS, open_dataset
 from deixis.data.splits import Listing, split_list
 from deixis.data.world import read_shards
-from deixis.errors import InputError, UsageError
+from deixis.errors import DeixisError, InputError, UsageError
 from deixis.io import write_png16
 from deixis.protocols.depth import KITTI_GARG, NYU_EIGEN
 from deixis.types import Text
 from deixis.world.export import LAYOUTS, write_layout
 from deixis.world.export_common import fitted
+from deixis.world.export_nyuv2 import export_nyuv2_mat
 
 h5py = pytest.importorskip("h5py")
 
@@ -129,6 +132,16 @@ def test_rooms_are_found_again_as_nyuv2(exports, rooms, layout):
             assert error.mean() < 3  # JPEG
         assert (sample.camera.fx, sample.camera.width, sample.camera.height) == (518.857901, 640, 480)
         assert NYU_EIGEN.score(sample.depth, sample.depth, kind="metric")["d1"] == 1
+
+
+def test_a_disk_that_is_full_is_told_and_keeps_no_half_of_the_mat(tmp_path):
+    def frames():
+        yield from ()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DeixisError, match=r"nyu_depth_v2_labeled\.mat: cannot be written \(No space left on device\)"):
+        export_nyuv2_mat(frames(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_official_script_paints_the_border_black(exports):

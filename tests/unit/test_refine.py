@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from deixis import refine, wording
-from deixis.attention import reads_words, word_maps
+from deixis.attention import depth_with_words, reads_words
 from deixis.cli import main
 from deixis.conditioning.text import words_at
 from deixis.errors import UsageError
 from deixis.io import read_image
 from deixis.predict import DepthPredictor, load, load_depth
+from deixis.relative import RelativePredictor
 from tests.captioners import write_captioner
 from tests.folders import write_weights
 from tests.pipelines import write_pipeline
@@ -119,7 +120,13 @@ class TestRefine:
         assert all(reading.abs_rel is not None and reading.abs_rel > 0 for reading in found.each)
 
     def test_compared_texts_are_against_the_right_one(self, marigold: Path, picture: Path) -> None:
-        found = refine.compare_text(load_depth(marigold), read_image(picture), TEXT, steps=1)
+        predictor = load_depth(marigold)
+        assert isinstance(predictor, RelativePredictor)
+        steps: list[object] = []
+        predictor.model.unet.register_forward_hook(lambda *_: steps.append(None))
+        found = refine.compare_text(predictor, read_image(picture), TEXT, steps=1)
+        assert len(steps) == 4  # words are looked at on the way
+        assert found.words
         assert [reading.label for reading in found.each] == ["right", "empty", "shuffled", "contradicting"]
         for reading in found.each:
             np.testing.assert_array_equal(reading.difference, reading.values - found.each[0].values)
@@ -142,7 +149,7 @@ class TestRefine:
 class TestAttention:
     def test_shares_of_all_tokens_are_one(self, marigold: Path, picture: Path) -> None:
         predictor = load_depth(marigold)
-        maps = word_maps(predictor, picture, "the red chair", steps=1)
+        _, maps = depth_with_words(predictor, picture, "the red chair", steps=1)
         assert [word for word, _ in maps] == ["the", "red", "chair"]
         assert all(values.shape == (64, 96) and (values > 0).all() for _, values in maps)
         assert (sum(values for _, values in maps) < 1).all()  # start and end take the rest
@@ -150,7 +157,8 @@ class TestAttention:
     def test_looking_changes_nothing(self, marigold: Path, picture: Path) -> None:
         predictor = load_depth(marigold)
         before = predictor(picture, "a chair", steps=1).values
-        word_maps(predictor, picture, "a chair", steps=1)
+        seen, _ = depth_with_words(predictor, picture, "a chair", steps=1)
+        np.testing.assert_array_equal(seen.values, before)
         np.testing.assert_array_equal(predictor(picture, "a chair", steps=1).values, before)
 
     def test_one_vector_shows_no_words(self, tmp_path: Path, picture: Path) -> None:
@@ -158,7 +166,7 @@ class TestAttention:
         assert isinstance(predictor, DepthPredictor)
         assert not reads_words(predictor, "a chair")
         with pytest.raises(UsageError, match="one vector"):
-            word_maps(predictor, picture, "a chair")
+            depth_with_words(predictor, picture, "a chair")
 
 
 class TestCommands:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from deixis.data.captions import Texts
 from deixis.data.dataset import Dataset, Sample
 from deixis.data.transforms import resized
 from deixis.errors import DeixisError, InputError, UsageError
@@ -39,6 +40,7 @@ from deixis.training.stream import (
     open_source,
     turn,
 )
+from deixis.types import Text
 
 READING = Reading(batch_size=6, micro_batch=2, seed=7, steps=5)
 
@@ -129,6 +131,15 @@ def test_a_set_is_gone_through_again_and_again_in_new_orders() -> None:
     again = Order([6, 4], [1, 1], 3, seed=1)
     assert [again(number) for number in (9, 2, 15)] == [order(number) for number in (9, 2, 15)]
     assert [Order([6, 4], [1, 1], 3, seed=2)(number) for number in range(4)] != [order(number) for number in range(4)]
+
+
+def test_a_run_does_not_go_on_with_other_captions() -> None:
+    def known(**said: str) -> str:
+        texts = {key: Text(words, "caption:x") for key, words in said.items()}
+        return Source("a", DiskSet("a", "b"), Numbers(2), Texts(texts, texts) if said else None).fingerprint
+
+    assert known(a="a red chair", b="a bed") == known(a="a red chair", b="a bed")
+    assert len({known(), known(a="a red chair"), known(a="a blue chair"), known(b="a red chair")}) == 4
 
 
 def test_random_numbers_depend_on_every_word() -> None:

@@ -732,6 +732,11 @@ def test_what_is_too_far_teaches_nothing(stores, tokenizer):
     assert near.equal(torch.where(far <= 4, far, 0.0))
 
 
+def test_a_source_that_is_too_far_has_no_metrics(stores, tokenizer):
+    """And no NaN in the log."""
+    assert depth_task(stores, tokenizer, max_depth=0.01).evaluate(Told()) == {}
+
+
 def test_depth_texts_come_in_their_shares(stores, tokenizer):
     def kinds(shares: tuple[float, float, float]) -> tuple[set[int], set[str]]:
         batch = depth_task(stores, tokenizer, text_shares=shares).batch(generator())

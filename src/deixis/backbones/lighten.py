@@ -29,7 +29,8 @@ def lighten_unet(unet: UNet2DConditionModel) -> None:
     """Read heavy kernels as they lie; see :class:`HeavyConv`.
 
     Its output differs by less than 1e-5 of its spread. Stable Diffusion's takes 1.8 s for a picture of 192 x 144 on one
-    core, and 2.0 to 3.5 s without, depending on where the process finds memory.
+    core, and 2.0 to 3.5 s without, depending on where the process finds memory. EVP and VPD have no use for it: of the
+    30 s of processor time that EVP takes at 640 x 480 it saves 0.3.
     """
     for name, module in list(unet.named_modules()):
         if type(module) is nn.Conv2d and HeavyConv.fits(module):

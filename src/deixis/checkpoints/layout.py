@@ -16,6 +16,17 @@ AGAIN = "copy the folder again from its source"
 # What a folder says of itself: its card, and the pictures that a card may show.
 CARD = "README.md"
 GALLERY, SAMPLES = "gallery.jpg", "samples.jpg"
+# Of the noise of Stable Diffusion 2, with v-prediction.
+SCHEDULER: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 System = Literal["marigold", "lotus-d", "lotus-g", "e2e-ft"]
 # Pipeline classes of the originals, with the systems that were published under them.
 CLASSES: dict[str, tuple[System, ...]] = {

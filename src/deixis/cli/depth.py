@@ -157,17 +157,19 @@ def _one(
         raise item.error
     assert predictor is not None  # there is a model if any item has no error
     loaded = read_image(item.path, max_pixels=max_pixels)
-    found = predictor(loaded, text, **settings)
-    assert isinstance(found, Depth)  # of one picture
-    found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
-    paths = save_depth(found, out, item.name, rgb=loaded.rgb)
-    more: dict[str, Any] = {}
+    compared = None
     if compare:
         from deixis import refine
 
         assert text is not None
         given = {name: value for name, value in settings.items() if name in ("steps", "ensemble", "seed")}
         compared = refine.compare_text(predictor, loaded, text, **given)
+    found = predictor(loaded, text, **settings) if compared is None else compared.each[0].depth
+    assert isinstance(found, Depth)  # of one picture
+    found = replace(found, camera=choose_camera(loaded.camera, loaded.rgb.shape[:2], fov, focal_px))
+    paths = save_depth(found, out, item.name, rgb=loaded.rgb)
+    more: dict[str, Any] = {}
+    if compared is not None:
         paths += refine.save(compared, out, item.name, "compare")
         more = {"compare_text": compared.to_dict()}
     return {"input": str(item.path), "files": [str(path) for path in paths], **found.to_dict(), **more}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from contextlib import ExitStack
@@ -52,6 +51,7 @@ def render(
     if seed + frames - 1 > LARGEST_SEED:
         raise UsageError(f"--seed {seed}", f"leaves no seeds for {frames} frames", "begin with a smaller one")
     width, height = _size(size)
+    from deixis.processes import cores
     from deixis.world.generate import Settings, render_files, render_shards
 
     settings = Settings(width, height, samples)
@@ -74,7 +74,7 @@ def render(
                 stack.enter_context(shown)
             shown.advance(bar, count)
 
-        number = workers or _cores()
+        number = workers or cores()
         if files:
             written = render_files(
                 out, kinds, seed, frames, settings, meshes=meshes, workers=number, advance=advance, fail=fail
@@ -119,8 +119,3 @@ def _size(text: str) -> tuple[int, int]:
     if found is None:
         raise UsageError(f"--size {printable(text)}", "is no size", "give width and height, for example 176x132")
     return int(found[1]), int(found[2])
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,10 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +35,7 @@ from deixis.data.captions import Caption, Journal, Settings, file_sha256, journa
 from deixis.devices import choose_device
 from deixis.errors import DeixisError, InputError, ModelError, UsageError
 from deixis.io import InputItem, printable, read_image
-from deixis.processes import pool_of
+from deixis.processes import in_order
 from deixis.types import RGB
 
 Family = Literal["blip-2", "llava_next", "internvl"]
@@ -396,24 +393,14 @@ def _results(
         for chunk in chunks:
             yield _caption_chunk(captioner, chunk, settings, max_pixels)
         return
-    processes = min(processes, len(chunks))
-    with pool_of(processes, begin=partial(_load, folder, device, get_context("spawn").Value("i", 0))) as workers:
-        waiting = deque(chunks)
-        running: deque[tuple[_Job, Future[Made]]] = deque()
-        while waiting or running:
-            try:
-                while waiting and len(running) < 2 * processes:
-                    chunk = waiting.popleft()
-                    running.append((chunk[0], workers.submit(_caption_loaded, chunk, settings, max_pixels)))
-                first, future = running.popleft()
-                result = future.result()
-            except BrokenProcessPool as error:
-                raise DeixisError(
-                    printable(first.path),
-                    "a captioning process died",
-                    "free memory or lower --processes or --batch, and run the command again to go on",
-                ) from error
-            yield result
+
+    def died(chunk: list[_Job]) -> DeixisError:
+        remedy = "free memory or lower --processes or --batch, and run the command again to go on"
+        return DeixisError(printable(chunk[0].path), "a captioning process died", remedy)
+
+    work = partial(_caption_loaded, settings=settings, max_pixels=max_pixels)
+    begin = partial(_load, folder, device, get_context("spawn").Value("i", 0))
+    yield from in_order(work, chunks, processes, died, begin=begin)
 
 
 def _gpu(number: int) -> str:

@@ -62,9 +62,9 @@ def absent(frame: int, labels: npt.NDArray[np.uint8], names: Sequence[str], cate
         frame: its index, which alone decides the choice.
         labels: its label map [H, W].
         names: of the labels, label 1 first.
-        categories: classes to choose from.
+        categories: classes to choose from; those that no label has are passed over.
     """
-    missing = [name for name in categories if not (labels == names.index(name) + 1).any()]
+    missing = [name for name in categories if name in names and not (labels == names.index(name) + 1).any()]
     rng = np.random.default_rng([frame, 41])
     chosen: list[str] = rng.choice(missing, size=min(ABSENT, len(missing)), replace=False).tolist()
     return chosen

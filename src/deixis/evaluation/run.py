@@ -12,12 +12,10 @@ import io
 import json
 import math
 import platform
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +34,7 @@ from deixis.evaluation.report import write_report
 from deixis.evaluation.scoring import NO_TEXT, Plan, Scorer, check_text, load_scorer
 from deixis.evaluation.settings import Setting, Task
 from deixis.io import printable, write_bytes, write_json, write_text
-from deixis.processes import pool_of
+from deixis.processes import in_order
 from deixis.protocols.benchmarks import benchmark
 from deixis.protocols.depth import DepthProtocol
 from deixis.protocols.ranges import range_means
@@ -312,22 +310,14 @@ def _scored(plan: Plan, scorer: Scorer | None, todo: Sequence[int], processes: i
     if scorer is not None:
         yield from map(scorer, todo)
         return
-    waiting = deque(todo)
-    workers = min(processes, len(todo))
-    if not workers:
-        return
-    with pool_of(workers, preload=__name__) as pool:
-        running: deque[Future[Entry]] = deque()
-        while waiting or running:
-            try:
-                while waiting and len(running) < 2 * workers:
-                    running.append(pool.submit(_score, plan, waiting.popleft()))
-                entry = running.popleft().result()
-            except BrokenProcessPool as error:
-                raise DeixisError(
-                    plan.model, "a scoring process died", "free memory or lower --processes, and run it again to go on"
-                ) from error
-            yield entry
+
+    def died(index: int) -> DeixisError:
+        del index
+        return DeixisError(
+            plan.model, "a scoring process died", "free memory or lower --processes, and run it again to go on"
+        )
+
+    yield from in_order(partial(_score, plan), todo, processes, died, preload=__name__)
 
 
 @cache

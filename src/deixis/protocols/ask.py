@@ -63,7 +63,7 @@ class AskProtocol:
     name: str = "ask"
 
     def score(self, mask: Mask, depth: Depth, *, there: bool, distance_m: float | None) -> AskRow:
-        """One referent, measured as :func:`deixis.ask.ask` does.
+        """One referent, measured as :func:`deixis.asking.ask` does.
 
         Args:
             mask: what a referring system found [H, W].

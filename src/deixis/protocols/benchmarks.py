@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deixis.data.dataset import count_error
 from deixis.data.refcoco import PUBLISHED
 from deixis.errors import InputError
 from deixis.protocols.affine import AffineProtocol
@@ -67,18 +66,6 @@ class Benchmark:
         if why is not None:
             remedy = f"evaluate all of {self.split} with --tta {self.tta}, or leave --protocol {self.name} out"
             raise InputError(self.name, why.replace(";", ","), remedy)
-
-    def check_count(self, found: int) -> None:
-        """Refuse a number of samples that is not the published one.
-
-        Raises:
-            CountError: if they differ; names both.
-        """
-        where = f"{self.name} ({self.dataset} {self.split})"
-        remedy = "score the whole split once, or call it something else"
-        error = None if self.count is None else count_error(where, found, self.count, remedy)
-        if error is not None:
-            raise error
 
 
 def _referring() -> list[Benchmark]:

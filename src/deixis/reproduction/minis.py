@@ -14,13 +14,14 @@ from PIL import Image
 from deixis.errors import DeixisError, UsageError
 from deixis.io import write_image, write_text
 from deixis.predict import load
+from deixis.processes import cores
 from deixis.registry import shipped_folder
 from deixis.relative import RelativePredictor
 from deixis.reproduction import table4
 from deixis.reproduction.experiments import Experiment
 from deixis.reproduction.official import Given
 from deixis.reproduction.report import score_table
-from deixis.reproduction.scale import FULL, QUICK, Scale, cores, photos, without_photos, world
+from deixis.reproduction.scale import FULL, QUICK, Scale, photos, without_photos, world
 from deixis.reproduction.scores import Scored, available, pictures, reports, scored, short_of
 from deixis.training import findings
 from deixis.training.comparison import Comparison, Estimate, comparison_table, table

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.world import Kind, world_split
 from deixis.io import printable
+from deixis.processes import cores
 from deixis.reproduction.official import Given
 from deixis.training.findings import FULL as WHOLE
 from deixis.training.findings import Extent
@@ -90,8 +90,3 @@ def world(given: Given, scale: Scale, kind: Kind) -> Path:
     for one in failed:
         given.say(f"{one.kind} {one.seed} could not be made ({one.problem})")
     return folder
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

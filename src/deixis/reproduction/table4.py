@@ -22,7 +22,7 @@ from deixis.reproduction.experiments import EXPERIMENTS
 from deixis.training.comparison import Comparison, Estimate, mean
 from deixis.training.jobs import run_jobs
 from deixis.training.recipe import Recipe, read_recipe
-from deixis.training.scenes import Scene, Scenes, load_scenes
+from deixis.training.scenes import Scene, Scenes, load_scenes, spread
 from deixis.training.store import SOURCES, Source
 
 # RMSE and AbsRel of each seed and frame [S, N, 2].
@@ -251,9 +251,7 @@ def constant(scenes: Scenes, frames: int) -> Constant:
 
 def _scored(scenes: Scenes, frames: int) -> list[Scene]:
     """Held-out frames with something to score, evenly spread, at most so many."""
-    scored = [scene for scene in scenes.splits["heldout"] if _counts(scene, scenes)]
-    some = np.linspace(0, len(scored), num=min(len(scored), frames), endpoint=False).astype(int)
-    return [scored[i] for i in some]
+    return spread([scene for scene in scenes.splits["heldout"] if _counts(scene, scenes)], frames)
 
 
 def _counts(scene: Scene, scenes: Scenes) -> bool:

@@ -17,7 +17,8 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
-from deixis.training.gallery import ROWS, Cell, drawn, sheet, spread
+from deixis.training.gallery import ROWS, Cell, drawn, sheet
+from deixis.training.scenes import spread
 from deixis.training.store import SOURCES, Sampler, Store
 
 # Offset that rides beside each colour, large against it, so that a group norm hardly sees the picture.

@@ -120,9 +120,9 @@ class ContrastTask:
     @torch.inference_mode()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """How often the right caption is first among 10, for captions of everything visible; chance is 0.1."""
-        training = self.auxiliary.training
-        model.eval()
-        self.auxiliary.eval()
+        both = nn.ModuleList([model, self.auxiliary])
+        training = model.training
+        both.eval()
         device = next(model.parameters()).device
         image = self.image_side(self.val_features.float().to(device))
         text = torch.cat([model(part.long().to(device)) for part in self.val_ids[:, LEVELS - 2, 0].split(256)])
@@ -131,7 +131,7 @@ class ContrastTask:
             float((image[i : i + 10] @ text[i : i + 10].T).argmax(dim=1).eq(own).float().mean())
             for i in range(0, len(text) - 9, 10)
         ]
-        self.auxiliary.train(training)
+        both.train(training)
         return {"val_first_of_10": sum(right) / max(1, len(right))}
 
     def pictures(self, model: nn.Module) -> None:

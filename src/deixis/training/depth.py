@@ -22,8 +22,9 @@ from deixis.data.world import LEVELS
 from deixis.protocols.depth import depth_metrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
-from deixis.training.gallery import ROWS, depth_row, spread
+from deixis.training.gallery import ROWS, depth_row
 from deixis.training.losses import silog, silog_moments
+from deixis.training.scenes import spread
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
 from deixis.types import Depth, Text
@@ -207,7 +208,7 @@ class DepthTask(DepthLearning):
             rows = self.val.rows(source)[:100]
             if len(rows):
                 values = evaluate_depth(model, text, self.val, rows, self.picture, self.max_depth)
-                for name in ("abs_rel", "d1"):
+                for name in ("abs_rel", "d1") if values else ():
                     found[f"val_{source}_{name}"] = float(np.mean([one[name] for one in values]))
         return found
 
@@ -231,14 +232,14 @@ def shown_depth(depth: Tensor, far: float) -> Depth:
 def evaluate_depth(
     model: nn.Module, text: Tensor, store: Store, rows: Tensor, size: tuple[int, int], max_depth: float
 ) -> list[dict[str, float]]:
-    """The metrics of each frame at the size it is stored in, where its depth is between 1e-3 and ``max_depth`` [m]."""
+    """The metrics, where depth is between 1e-3 and ``max_depth`` [m], of each frame that has such, as it is stored."""
     predict = depth_predictor(model, text, size)
     found = []
     for row in rows.tolist():
         target = store.depths[row, 0].float()
         valid = (target > 1e-3) & (target <= max_depth)
-        prediction = predict(store.images[row].permute(1, 2, 0).numpy()).cpu()
         if valid.any():
+            prediction = predict(store.images[row].permute(1, 2, 0).numpy()).cpu()
             found.append(depth_metrics(prediction[valid].clamp(1e-3, max_depth), target[valid]))
     return found
 

@@ -39,7 +39,7 @@ from deixis.training.comparison import Comparison, Estimate, comparison_table, m
 from deixis.training.jobs import run_jobs
 from deixis.training.measure_relative import WORLD
 from deixis.training.recipe import Recipe, read_recipe
-from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes
+from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes, spread
 from deixis.training.store import SOURCES, Source
 from deixis.types import Depth, Text
 from deixis.viz import curves
@@ -203,7 +203,7 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
     result: dict[str, Any] = {"sources": {}, "steps": {}, "refined": {}}
     for scenes in sources:
         protocol = _protocol(scenes)
-        some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.frames)
+        some = spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.frames)
         if not some:
             continue
         rows: dict[str, list[Row]] = {}
@@ -213,10 +213,10 @@ def measure(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
                     rows.setdefault(name, []).append(_row(predictor, scene, text, protocol))
         result["sources"][scenes.source] = {"clusters": [scene.cluster for scene in some], "texts": rows}
         if isinstance(predictor.model, Marigold):
-            few = _spread(some, extent.step_frames)
+            few = spread(some, extent.step_frames)
             result["steps"][scenes.source] = _against_steps(predictor, few, protocol, told=told)
         if told:
-            result["refined"][scenes.source] = _refined(predictor, _spread(some, extent.refined), protocol)
+            result["refined"][scenes.source] = _refined(predictor, spread(some, extent.refined), protocol)
     return result
 
 
@@ -225,7 +225,7 @@ def refined(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
     found = {}
     for scenes in sources:
         protocol = _protocol(scenes)
-        some = _spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.refined)
+        some = spread([scene for scene in scenes.splits["heldout"] if _counts(scene, protocol)], extent.refined)
         if some:
             found[scenes.source] = _refined(predictor, some, protocol)
     return {"refined": found}
@@ -233,11 +233,6 @@ def refined(predictor: RelativePredictor, sources: Sequence[Scenes], extent: Ext
 
 def _protocol(scenes: Scenes) -> AffineProtocol:
     return AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
-
-
-def _spread(scenes: Sequence[Scene], limit: int) -> list[Scene]:
-    chosen = np.linspace(0, len(scenes), num=min(len(scenes), limit), endpoint=False).astype(int)
-    return [scenes[i] for i in chosen.tolist()]
 
 
 def _counts(scene: Scene, protocol: AffineProtocol) -> bool:

@@ -6,7 +6,6 @@ Photos of NYU Depth v2 may not be passed on: their sheets go into the run folder
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -17,12 +16,11 @@ from deixis.errors import DeixisError
 from deixis.io import read_image
 from deixis.predict import DepthPredictor, MaskPredictor
 from deixis.relative import RelativePredictor
-from deixis.training.scenes import Asked, Scene, Scenes
+from deixis.training.scenes import Asked, Scene, Scenes, spread
 from deixis.types import RGB, BoolMap, Depth, FloatMap, Text
 from deixis.viz import DEPTH_PERCENTILES, colorize_depth, contact_sheet, depth_legend, error_map
 
 Cell = tuple[Image.Image, str]
-Shown = TypeVar("Shown")
 
 # Width of one picture [px]; four of them fill a sheet.
 WIDTH = 380
@@ -43,11 +41,6 @@ def demo_photo() -> RGB | None:
         return read_image(photo()).rgb
     except DeixisError:
         return None
-
-
-def spread(scenes: Sequence[Shown], count: int) -> list[Shown]:
-    """Some of all, evenly spread."""
-    return [scenes[i] for i in np.linspace(0, len(scenes), min(count, len(scenes)), endpoint=False).astype(int)]
 
 
 # --------------------------------------------------------------------------------------------------------- depth

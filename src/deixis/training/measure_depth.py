@@ -13,7 +13,7 @@ from deixis.predict import DepthPredictor
 from deixis.protocols.depth import depth_metrics
 from deixis.protocols.trivial import DepthPriors, aligned_abs_rel
 from deixis.training.comparison import Comparison, Estimate, comparison_table, mean, table
-from deixis.training.scenes import Scene, Scenes
+from deixis.training.scenes import Scene, Scenes, spread
 
 NAMES = {"abs_rel": "AbsRel", "rmse": "RMSE [m]", "log10": "log10", "d1": "d1", "d2": "d2", "d3": "d3"}
 # Frames of a source on which texts are compared.
@@ -108,7 +108,7 @@ def _against_priors(scenes: Scenes, found: Sequence[_Scored], clusters: Sequence
 
 def _text_effect(predictor: DepthPredictor, scenes: Scenes, scored: Sequence[Scene]) -> list[Comparison]:
     """Paired comparisons of the right text with none, with the dataset's and with another frame's."""
-    some = [scored[i] for i in np.linspace(0, len(scored), min(TEXT_FRAMES, len(scored)), endpoint=False).astype(int)]
+    some = spread(scored, TEXT_FRAMES)
     told = [scene.caption if predictor.describe.text == "id" else scene.place for scene in some]
     others = of_others(told)
     values: dict[str, list[dict[str, float]]] = {}

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.masks import NYUV2, EvaluationSet
 from deixis.protocols.trivial import DepthPriors
 from deixis.relative import RelativePredictor
 from deixis.training.comparison import Comparison, Estimate, comparison_table, mean, table
 from deixis.training.measure_depth import of_others
-from deixis.training.scenes import Scene, Scenes
+from deixis.training.scenes import Scene, Scenes, spread
 from deixis.types import Depth, Text
 
 NAMES = {"abs_rel": "AbsRel", "d1": "d1"}
@@ -33,12 +31,16 @@ def relative_sections(predictor: RelativePredictor, sources: Sequence[Scenes]) -
     for scenes in sources:
         protocol = AffineProtocol(NYUV2 if scenes.source == "nyuv2" else WORLD)
         scored = [s for s in scenes.splits["heldout"] if bool(protocol.prepare(_truth(s), s.depth())[2].any())]
-        some = [scored[i] for i in np.linspace(0, len(scored), min(FRAMES, len(scored)), endpoint=False).astype(int)]
+        some = spread(scored, FRAMES)
         if not some:
             continue
         clusters = [scene.cluster for scene in some]
         captions = [scene.caption for scene in some]
-        told = {"no text": [None] * len(some), "its caption": captions, "another frame's": of_others(captions)}
+        told: dict[str, Sequence[str | None]] = {
+            "no text": [None] * len(some),
+            "its caption": captions,
+            "another frame's": of_others(captions),
+        }
         found: dict[str, list[dict[str, float]]] = {}
         for name, given in told.items():
             for scene, text in zip(some, given, strict=True):

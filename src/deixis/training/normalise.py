@@ -26,8 +26,6 @@ LOTUS_NORMS: tuple[LotusNorm, ...] = ("instnorm", "truncnorm", "perscene_norm", 
 # Depths that count, both ends excluded [m].
 HYPERSIM_RANGE = (1e-5, 65.0)
 VKITTI_RANGE = (1e-5, 80.0)
-# Hypersim's camera at 1024 x 768 [px].
-HYPERSIM_FOCAL = 886.81
 # What a target leaves out at either end.
 QUANTILE = 0.02
 # Lotus adds it to the range that it divides by.
@@ -194,23 +192,6 @@ def e2e_ft_sample(rgb: RGB, depth: Tensor, valid: Tensor, size: tuple[int, int] 
 def between(depth: Tensor, limits: tuple[float, float]) -> Tensor:
     """Where a depth lies inside a range, both ends excluded; bool of the same shape. NaN lies nowhere."""
     return (depth > limits[0]) & (depth < limits[1])
-
-
-def plane_depth(distance: Tensor, focal: float = HYPERSIM_FOCAL) -> Tensor:
-    """Distance to the camera's centre, as Hypersim stores it, to planar depth along the optical axis.
-
-    The optical axis goes through the middle of the frame; pixels are half-integers away from it. Source:
-    ``distance_to_plane`` of the three originals' Hypersim preprocessing.
-
-    Args:
-        distance: float [..., H, W] [m].
-        focal: of the camera at that size [px].
-    """
-    height, width = distance.shape[-2:]
-    x = torch.arange(width, device=distance.device) - (width - 1) / 2  # [W]
-    y = torch.arange(height, device=distance.device) - (height - 1) / 2  # [H]
-    ray = (x.square()[None] + y.square()[:, None] + focal**2).sqrt()  # [H, W]
-    return (distance.float() / ray) * focal
 
 
 def signed(rgb: RGB) -> Tensor:

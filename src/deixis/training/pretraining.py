@@ -25,18 +25,17 @@ import typer
 from deixis.backbones.stable_diffusion import read_autoencoder, read_denoiser, read_text_encoder, read_tokenizer
 from deixis.cli.common import SOME_FAILED, USAGE
 from deixis.errors import DeixisError, InputError, UsageError
-from deixis.io import write_json, write_text
+from deixis.io import write_text
 from deixis.predict import DepthPredictor, MaskPredictor, load
-from deixis.processes import pool_of
 from deixis.protocols.depth import depth_metrics
 from deixis.protocols.refer import REFER_NATIVE, iou
 from deixis.relative import RelativePredictor
 from deixis.training.comparison import Comparison, Estimate, Statistic, comparison_table, mean, table
-from deixis.training.leaving import last_of_worker
-from deixis.training.recipe import Recipe, difference, read_recipe
+from deixis.training.jobs import run_jobs
+from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.refer import mask_probability
-from deixis.training.run import architecture_of, fit, network_parts, save_backbone
-from deixis.training.scenes import Scene, Scenes, load_scenes
+from deixis.training.run import architecture_of, network_parts, save_backbone
+from deixis.training.scenes import Scene, Scenes, load_scenes, spread
 from deixis.types import BoolMap
 
 # Two numbers of each sample and seed [S, N, 2].
@@ -64,7 +63,7 @@ class Job:
         rate: peak learning rate.
         seed: of everything random.
         out: folder of the run.
-        measured: whether it is measured on held-out frames afterwards; otherwise it only tunes the rate.
+        tunes: whether it is there to choose the rate, and so measured on validation frames, not on held-out ones.
     """
 
     recipe: Path
@@ -73,12 +72,20 @@ class Job:
     rate: float
     seed: int
     out: Path
-    measured: bool
+    tunes: bool
 
     def read(self) -> Recipe:
         """The recipe with its overrides. Raises UsageError as :func:`read_recipe`."""
         own = [f"optimisation.lr={self.rate}", f"optimisation.seed={self.seed}", f"out={self.out}"]
         return read_recipe(self.recipe, [*self.overrides, *own])
+
+    def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
+        """How good it ended on validation frames, or as :func:`measure`."""
+        if self.tunes:
+            return {"validated": _validated(self.out)}
+        predictor = load(weights, "cpu")
+        assert not isinstance(predictor, RelativePredictor)  # no recipe makes one
+        return measure(predictor, load_scenes(recipe.data))
 
 
 def study(
@@ -106,30 +113,30 @@ def study(
     folders = {**starts, RANDOM: out / "starts" / RANDOM}
     random_start(folders[RANDOM], next(iter(starts.values())))
     found: list[tuple[Recipe, dict[str, float], dict[str, list[dict[str, Any]]]]] = []
-    with pool_of(workers) as pool:
+    for recipe in recipes:
 
-        def everything(jobs: Sequence[Job]) -> None:
-            todo = [job for job in jobs if not _is_done(job)]
-            for job, _ in zip(todo, pool.map(_do, todo), strict=True):
-                say(f"done: {job.out.relative_to(out)}")
+        def jobs(
+            start: str, rates: Sequence[float], seeds: Sequence[int], *, tunes: bool, recipe: Path = recipe
+        ) -> list[Job]:
+            given = (*overrides, f"init={folders[start]}")
+            name = f"{recipe.stem}-{start.replace(' ', '-')}"
+            return [
+                Job(recipe, given, start, rate, seed, out / "runs" / f"{name}-{rate:g}-{seed}", tunes)
+                for rate in rates
+                for seed in seeds
+            ]
 
-        for recipe in recipes:
-
-            def job(start: str, rate: float, seed: int, *, measured: bool, recipe: Path = recipe) -> Job:
-                name = f"{recipe.stem}-{start.replace(' ', '-')}-{rate:g}-{seed}"
-                given = (*overrides, f"init={folders[start]}")
-                return Job(recipe, given, start, rate, seed, out / "runs" / name, measured)
-
-            tuning = {start: [job(start, rate, TUNING_SEED, measured=False) for rate in RATES] for start in folders}
-            everything([one for jobs in tuning.values() for one in jobs])
-            rates = {start: max(jobs, key=lambda one: _validated(one.out)).rate for start, jobs in tuning.items()}
-            final = {start: [job(start, rates[start], s, measured=True) for s in range(SEEDS)] for start in folders}
-            everything([one for jobs in final.values() for one in jobs])
-            results = {
-                start: [json.loads((one.out / "measured.json").read_text(encoding="utf-8")) for one in jobs]
-                for start, jobs in final.items()
-            }
-            found.append((next(iter(final.values()))[0].read(), rates, results))
+        tuning = [job for start in folders for job in jobs(start, RATES, [TUNING_SEED], tunes=True)]
+        validated = [one["validated"] for one in run_jobs(tuning, workers, say)]
+        rates = {}
+        for start in folders:
+            own = {job.rate: value for job, value in zip(tuning, validated, strict=True) if job.start == start}
+            rates[start] = max(own, key=own.__getitem__)
+        final = [job for start in folders for job in jobs(start, [rates[start]], range(SEEDS), tunes=False)]
+        results: dict[str, list[dict[str, Any]]] = {start: [] for start in folders}
+        for job, measured in zip(final, run_jobs(final, workers, say), strict=True):
+            results[job.start].append(measured)
+        found.append((final[0].read(), rates, results))
     report = out / "README.md"
     write_text(report, "\n".join([*_report(found, list(folders)), ""]))
     return report
@@ -150,24 +157,6 @@ def random_start(folder: Path, like: Path) -> None:
     parts = network_parts(recipe, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     save_backbone(folder, parts, like / "tokenizer")
-
-
-def _is_done(job: Job) -> bool:
-    """Whether nothing is left to do; a run of another recipe says so when it is gone on with."""
-    last = "measured.json" if job.measured else "weights"
-    return (job.out / last).exists() and difference(job.read(), job.out / "recipe.yaml") is None
-
-
-def _do(job: Job) -> None:
-    """Train, and measure where wanted, what is not there yet."""
-    recipe = job.read()
-    with last_of_worker():
-        weights = fit(recipe, lambda row: None)
-    path = job.out / "measured.json"
-    if job.measured and not path.is_file():
-        predictor = load(weights.absolute(), "cpu")
-        assert not isinstance(predictor, RelativePredictor)  # no recipe makes one
-        write_json(path, measure(predictor, load_scenes(recipe.data)))
 
 
 def _validated(out: Path) -> float:
@@ -194,18 +183,13 @@ def measure(predictor: DepthPredictor | MaskPredictor, sources: Sequence[Scenes]
     return {one.source: found for one in sources if (found := _masks(predictor, one, cut))}
 
 
-def _spread(n: int, limit: int) -> list[int]:
-    chosen: list[int] = np.linspace(0, n, num=min(n, limit), endpoint=False).astype(int).tolist()
-    return chosen
-
-
 def _depth(predictor: DepthPredictor, scenes: Scenes) -> dict[str, Any]:
     scored = []
     for scene in scenes.splits["heldout"]:
         truth = scene.depth()
         if len(scenes.protocol.select(truth, truth, kind="metric")[1]):
             scored.append(scene)
-    some = [scored[i] for i in _spread(len(scored), FRAMES)]
+    some = spread(scored, FRAMES)
     if not some:
         return {}
     result: dict[str, Any] = {"clusters": [scene.cluster for scene in some], **{text: [] for text in TEXTS}}

@@ -20,8 +20,9 @@ from deixis.errors import InputError, UsageError
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
-from deixis.training.gallery import ROWS, in_pairs, mask_cells, spread
+from deixis.training.gallery import ROWS, in_pairs, mask_cells
 from deixis.training.losses import mask_loss, mask_weight
+from deixis.training.scenes import spread
 from deixis.training.semantics import coarse
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Store, resized
@@ -275,7 +276,7 @@ def photo_pairs(store: Store, root: Path) -> tuple[tuple[list[_Pair], ...], Tens
             masks.append(_nearest(torch.from_numpy(thing.mask().astype(np.uint8)), store.size))
     if not masks:
         raise InputError(root, "has no expression for these frames", "copy the dataset again")
-    asked = sorted({pair.category for pair in referred})
+    asked = sorted({pair.category for pair in referred}.intersection(names))
     classes, absent = [], []
     for row in photos:
         labels = store.ids[row].numpy().astype(np.uint8)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from deixis.backbones.latents import encode
+from deixis.checkpoints.layout import SCHEDULER
 from deixis.checkpoints.pipelines import PADDING
 from deixis.conditioning.text import Padding, TextTower, encode_whole, tokenize
 from deixis.data.nyuv2_captions import PARAPHRASES
@@ -31,7 +32,7 @@ from deixis.systems.marigold import Marigold, MarigoldConfig
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.cache import is_asked_alone
 from deixis.training.depth import NON_METRIC_LEVELS, shown_depth
-from deixis.training.gallery import ROWS, depth_row, spread
+from deixis.training.gallery import ROWS, depth_row
 from deixis.training.normalise import Target, e2e_ft_target, far_where_invalid, lotus_target, marigold_target
 from deixis.training.objectives import (
     System,
@@ -44,9 +45,9 @@ from deixis.training.objectives import (
     marigold_objective,
     multi_resolution_noise,
 )
+from deixis.training.scenes import spread
 from deixis.training.shares import weight
 from deixis.training.store import SOURCES, Sampler, Store, resized
-from deixis.training.text_to_image import SCHEDULER
 from deixis.types import RGB
 from deixis.viz import contact_sheet
 

@@ -45,6 +45,7 @@ from deixis.checkpoints.folder import (
     save_folder,
     split,
 )
+from deixis.checkpoints.layout import SCHEDULER
 from deixis.conditioning.describe import NYU_SCENES, TEMPLATES, class_words
 from deixis.conditioning.embed import Embeddings
 from deixis.conditioning.text import Padding, TextTower
@@ -79,7 +80,7 @@ from deixis.training.semantics import Semantics
 from deixis.training.store import Store, load_store
 from deixis.training.stream import StreamTask
 from deixis.training.stream_card import write_stream_card
-from deixis.training.text_to_image import SCHEDULER, TextToImage, TextToImageTask, fitted
+from deixis.training.text_to_image import TextToImage, TextToImageTask, fitted
 from deixis.training.tokenizer import train_tokenizer
 from deixis.world import words
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from deixis.training.recipe import Data
 from deixis.training.store import SOURCES, Source
 from deixis.types import BoolMap, FloatMap, IntMap
 from deixis.world.words import STRUCTURE
+
+Some = TypeVar("Some")
 
 SPLITS: tuple[nyuv2.Split, ...] = ("train", "val", "heldout")
 # World frames of a split that are kept, the first ones: of the training frames only trivial predictors are fitted.
@@ -132,12 +135,15 @@ class Scenes:
     def pairs(self, split: nyuv2.Split, limit: int, *, absent: bool = False) -> Iterator[tuple[Scene, Asked]]:
         """Expressions for what is there (or is not), at most ``limit``, spread over the frames of a split."""
         found = [(s, a) for s in self.splits[split] for a in s.asked if (a.thing is None) == absent]
-        # Evenly spread, and all of them where there are few.
-        chosen = np.linspace(0, len(found), num=min(limit, len(found)), endpoint=False).astype(int)
-        yield from (found[i] for i in chosen.tolist())
+        yield from spread(found, limit)
 
 
 TITLES: dict[Source, str] = {"nyuv2": "NYU Depth v2 photos", "rooms": "world rooms", "roads": "world roads"}
+
+
+def spread(items: Sequence[Some], limit: int) -> list[Some]:
+    """At most ``limit`` of all, evenly spread from the first on."""
+    return [items[i] for i in np.linspace(0, len(items), min(limit, len(items)), endpoint=False).astype(int)]
 
 
 def load_scenes(data: Data) -> list[Scenes]:

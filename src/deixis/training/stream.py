@@ -86,8 +86,14 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """Which samples these are, in a few letters."""
-        digest = hashlib.sha256("\n".join(self.dataset.names).encode()).hexdigest()[:8]
+        """Which samples these are and what their captions say, in a few letters; equal for equal copies.
+
+        Pictures and depth are not looked at: there may be too many of them, and times of files differ between copies.
+        """
+        known = "\n".join(self.dataset.names)
+        if self.captions is not None:
+            known = json.dumps([known, *({key: one.text for key, one in by.items()} for by in self.captions)])
+        digest = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return f"{len(self.dataset)} {self.dataset.name} {self.dataset.split} {digest}"
 
 

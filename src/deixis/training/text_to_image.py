@@ -19,28 +19,20 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from deixis.checkpoints.layout import SCHEDULER
 from deixis.conditioning.text import TextTower, tokenize
 from deixis.data.nyuv2_captions import PARAPHRASES
 from deixis.data.world import LEVELS
 from deixis.protocols.trivial import interval
 from deixis.training.distill import BLOCKS, teacher_maps
-from deixis.training.gallery import ROWS, Cell, drawn, sheet, spread
+from deixis.training.gallery import ROWS, Cell, drawn, sheet
+from deixis.training.scenes import spread
 from deixis.training.store import Sampler, Store
 
 # Near t = 0 the picture is all but clean: what perception reads the U-Net with.
 CLEAN_STEPS = 50
 # Of samples: how much they are told, and steps where a run is only looked at.
 GUIDANCE, LOOK_STEPS = 4.0, 10
-SCHEDULER: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 
 
 class TextToImage(nn.Module):

@@ -14,6 +14,8 @@ import numpy as np
 from deixis.data.hdf5 import hdf5
 from deixis.data.nyuv2_sets import HEIGHT, MAT, MAT_SPLITS, WIDTH
 from deixis.data.world import WorldFrame
+from deixis.errors import DeixisError
+from deixis.io import printable
 from deixis.types import RGB
 from deixis.world.export_common import fitted, place_name, write_depth16, write_list, write_picture
 
@@ -92,11 +94,29 @@ def export_nyuv2_mat(frames: Iterable[WorldFrame], out: Path) -> int:
     """
     from scipy.io import savemat
 
+    hdf5()  # or say that it is missing before a folder is made
+    mat, splits = (out / f"{name}.part" for name in (MAT, MAT_SPLITS))  # whole or not at all
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lines = _write_mat(mat, frames)
+        numbers = np.arange(1, len(lines) + 1)[:, None]
+        savemat(splits, {"testNdxs": numbers, "trainNdxs": np.zeros((0, 1))}, appendmat=False)
+        mat.replace(out / MAT)
+        splits.replace(out / MAT_SPLITS)
+    except OSError as error:
+        why = f"cannot be written ({error.strerror or error})"
+        raise DeixisError(printable(out / MAT), why, "free space on the disk or choose another folder") from error
+    finally:
+        for part in (mat, splits):
+            part.unlink(missing_ok=True)
+    return write_list(out, lines)
+
+
+def _write_mat(path: Path, frames: Iterable[WorldFrame]) -> list[str]:
+    """Write the labelled set. Returns the lines of its list."""
     h5py = hdf5()
-    out.mkdir(parents=True, exist_ok=True)
     lines = []
-    part = out / f"{MAT}.part"  # whole or not at all
-    with h5py.File(part, "w", userblock_size=512) as mat:
+    with h5py.File(path, "w", userblock_size=512) as mat:
         images = mat.create_dataset(
             "images", (0, 3, WIDTH, HEIGHT), "u1", maxshape=(None, 3, WIDTH, HEIGHT), compression=3
         )
@@ -121,10 +141,7 @@ def export_nyuv2_mat(frames: Iterable[WorldFrame], out: Path) -> int:
             cells = mat.create_dataset(field, (1, len(texts)), h5py.ref_dtype)
             for n, one in enumerate(letters):
                 cells[0, n] = one.ref
-    part.replace(out / MAT)
-    numbers = np.arange(1, len(lines) + 1)[:, None]
-    savemat(out / MAT_SPLITS, {"testNdxs": numbers, "trainNdxs": np.zeros((0, 1))})
-    return write_list(out, lines)
+    return lines
 
 
 def _sync_names(folder: str, number: int) -> tuple[str, str]:

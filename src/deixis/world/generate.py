@@ -9,12 +9,10 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -28,7 +26,7 @@ from deixis import __version__
 from deixis.data.world import COLUMNS, LEVELS, Kind, WorldFrame, check_kind, frame_of, parquet
 from deixis.errors import DeixisError, UsageError
 from deixis.io import printable
-from deixis.processes import pool_of
+from deixis.processes import in_order
 from deixis.world.captions import caption
 from deixis.world.expressions import expressions
 from deixis.world.mesh import triangles
@@ -202,26 +200,16 @@ def make_rows(jobs: Sequence[Job], settings: Settings, workers: int) -> Generato
     """
     if workers < 1:
         raise UsageError(f"workers {workers}", "draw nothing", "use 1 or more")
-    chunks = deque(jobs[i : i + _CHUNK] for i in range(0, len(jobs), _CHUNK))
-    if not chunks:
-        return
-    workers, awaited = min(workers, len(chunks)), jobs[0]
+    chunks = [jobs[i : i + _CHUNK] for i in range(0, len(jobs), _CHUNK)]
+
+    def died(chunk: Sequence[Job]) -> DeixisError:
+        kind, seed = chunk[0]
+        remedy = "free memory or lower --workers, and run the command again to go on"
+        return DeixisError(f"{kind} from seed {seed}", "a drawing process died", remedy)
+
     # Always processes, even for one worker: rounding must not depend on the threads of whoever calls.
-    with pool_of(workers) as processes:
-        running: deque[tuple[Job, Future[list[Row | Failure]]]] = deque()
-        while chunks or running:
-            try:
-                while chunks and len(running) < 2 * workers:
-                    chunk = chunks.popleft()
-                    running.append((chunk[0], processes.submit(_draw_chunk, chunk, settings)))
-                awaited, future = running.popleft()
-                rows = future.result()
-            except BrokenProcessPool as error:
-                raise DeixisError(
-                    f"{awaited[0]} from seed {awaited[1]}",
-                    "a drawing process died",
-                    "free memory or lower --workers, and run the command again to go on",
-                ) from error
+    with closing(in_order(partial(_draw_chunk, settings=settings), chunks, workers, died)) as drawn:
+        for rows in drawn:
             yield from rows
 
 
