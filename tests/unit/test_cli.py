@@ -672,7 +672,7 @@ def test_convert_refuses_in_one_line(run: Run, room: Path, to: str, source: str)
 
 
 def test_convert_needs_to_know_what(run: Run) -> None:
-    wrong(run("convert"), "see 'deixis convert --help'")
+    wrong(run("convert"), "missing argument 'CHECKPOINT'; see 'deixis convert --help'")
     wrong(run("convert", "a.pth", "out"), "--to", "see 'deixis convert --help'")
 
 
@@ -713,6 +713,7 @@ COMMANDS = [
         (["ask", "room.jpg"], "missing argument 'QUESTION'"),
         (["ask", "room.jpg", "how", "far"], "unexpected extra argument"),
         (["models", "extra"], "unexpected extra argument"),
+        (["train"], "missing argument 'RECIPE'"),
         (["train", "gone.yaml"], "gone.yaml"),
     ],
 )
@@ -745,6 +746,9 @@ def test_help_agrees_with_the_code(run: Run, command: str) -> None:
         assert f" {option} " in text
         if parameter.default not in (None, False):
             assert f"[default: {parameter.default}" in text, name
+    for option in ("--steps", "--ensemble", "--seed"):
+        if command != "caption" and f" {option} " in text:
+            assert re.search(rf" {option} <int range> [^\[]+\[default: ", text), option
     # Units in brackets are no markup.
     if command == "depth":
         assert "field of view [deg]" in text

@@ -107,11 +107,15 @@ def test_a_whole_copy_of_a_folder_with_shared_parts_is_one_for_diffusers(
         model.save_pretrained(tmp_path / "whole")
 
 
-def test_a_saved_lotus_stays_what_it_is_under_any_name(made: Path, tmp_path: Path) -> None:
+def test_a_saved_lotus_stays_what_it_is_under_any_name(
+    made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(made / "lotus", tmp_path / "lotus-disparity")
     model = deixis.load(tmp_path / "lotus-disparity", "cpu")
     assert isinstance(model, RelativePredictor)
+    capfd.readouterr()
     model.save_pretrained(tmp_path / "other")
+    assert capfd.readouterr() == ("", "")  # no bar of a library's
     again = read_pipeline(tmp_path / "other")
     assert (again.system, again.kind) == ("lotus-d", "disparity")
     assert np.array_equal(maps(tmp_path / "other"), maps(tmp_path / "lotus-disparity"))

@@ -260,7 +260,8 @@ def test_files_that_are_no_recipe(tmp_path, text, part):
 
 def test_paths_that_are_no_recipe(tmp_path):
     assert "is not a recipe" in complaint(tmp_path)
-    assert "is not a recipe" in complaint(tmp_path / "none.yaml")
+    # An installed package has none.
+    assert "is not a recipe; pass a YAML file; the project's are in recipes/ of its" in complaint(tmp_path / "none")
     (tmp_path / "binary.yaml").write_bytes(bytes(range(128, 256)))
     assert "cannot be read" in complaint(tmp_path / "binary.yaml")
 

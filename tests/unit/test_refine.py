@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -185,9 +186,13 @@ class TestCommands:
             assert reading["mean_abs_difference"] == pytest.approx(float(np.abs(difference).mean()), rel=1e-5)
         assert Image.open(tmp_path / "room.refine.png").size > (600, 300)
 
-    def test_a_frame_of_the_world_is_told_in_its_own_words(self, world: Path, tmp_path: Path, marigold: Path) -> None:
+    def test_a_frame_of_the_world_is_told_in_its_own_words(
+        self, world: Path, tmp_path: Path, marigold: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         code = run("refine", world, "--frame", 3, "--model", marigold, "--steps", 1, "--out", tmp_path)
         assert code == 0
+        for line in capsys.readouterr().err.splitlines():
+            assert re.fullmatch(r"step \d+: .+: moved by 0\.\d{3} of the range on average, AbsRel \d+\.\d{3}", line)
         written = json.loads((tmp_path / "rooms-3.refine.json").read_text())
         assert {reading["provenance"] for reading in written["readings"]} == {"empty", "oracle"}
         assert all(reading["abs_rel"] > 0 for reading in written["readings"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -88,3 +89,13 @@ def test_what_ships_is_small():
     sizes = {weight.name: weight.size_mb for weight in weights() if weight.available}
     assert max(sizes.values()) <= 14
     assert sum(sizes.values()) <= 64
+
+
+def test_the_readme_says_how_large_each_is():
+    sizes = {weight.name: weight.size_mb for weight in weights() if weight.available}
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    told = {}
+    for row in re.findall(r"^\| \[`.* MB.*$", readme, re.MULTILINE):
+        size = re.search(r"([\d.]+) MB", row)
+        told |= dict.fromkeys(re.findall(r"\[`([\w-]+)`\]", row), float(size[1]))
+    assert told == pytest.approx(sizes, rel=0.05)

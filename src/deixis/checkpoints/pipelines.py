@@ -30,6 +30,7 @@ from diffusers import DDIMScheduler, LCMScheduler
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from deixis.backbones.stable_diffusion import (
     read_autoencoder,
@@ -328,6 +329,7 @@ def save_pipeline(folder: Path, pipeline: Pipeline, card: Path | None = None) ->
         # Under another name the folder could not be told from one of the other kind.
         index["prediction_type"] = "disparity" if pipeline.kind == "disparity" else "depth"
     try:
+        disable_progress_bar()  # of transformers, which draws one for its only file
         for name, part in parts.items():
             cast(Any, part).save_pretrained(partial / name)
         pipeline.tokenizer.save_pretrained(partial / "tokenizer")
@@ -344,4 +346,5 @@ def save_pipeline(folder: Path, pipeline: Pipeline, card: Path | None = None) ->
             folder, f"cannot be written ({why})", "free some space or choose another place"
         ) from error
     finally:
+        enable_progress_bar()
         shutil.rmtree(partial, ignore_errors=True)

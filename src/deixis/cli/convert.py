@@ -11,8 +11,10 @@ from deixis.cli.common import OK, JsonOption, emit, field, put
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Official checkpoint; a weight folder with --to official.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; a file with --to official.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Official checkpoint; a weight folder with --to official.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; a file with --to official.")],
     to: Annotated[
         str,
         typer.Option(

@@ -53,16 +53,21 @@ def depth(
         TTA, typer.Option("--tta", help="flip: the mean with the mirrored picture; windows: as in the papers.")
     ] = "none",
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Denoising steps of Marigold; the others take one.")
+        int | None,
+        typer.Option(
+            "--steps",
+            min=1,
+            help="Denoising steps of Marigold; the others take one.",
+            show_default="the model's own",
+        ),
     ] = None,
     ensemble: Annotated[
-        int | None,
-        typer.Option("--ensemble", min=1, help="Maps from as many noises, merged: Marigold and Lotus-G."),
-    ] = None,
+        int, typer.Option("--ensemble", min=1, help="Maps from as many noises, merged: Marigold and Lotus-G.")
+    ] = 1,
     seed: Annotated[
-        int | None,
+        int,
         typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of systems that draw noise: Marigold and Lotus-G."),
-    ] = None,
+    ] = 0,
     compare_text: Annotated[
         bool,
         typer.Option("--compare-text", help="Also without --text, with its words shuffled, and with a contrary one."),
@@ -91,7 +96,7 @@ def depth(
     if relative:
         if tta != "none":
             raise UsageError(f"--tta {tta}", f"{model} has no such augmentation", "use --ensemble")
-        settings = {"steps": steps, "ensemble": ensemble or 1, "seed": seed or 0}
+        settings = {"steps": steps, "ensemble": ensemble, "seed": seed}
     else:
         for name, value in (("--steps", steps), ("--ensemble", ensemble)):
             if value not in (None, 1):

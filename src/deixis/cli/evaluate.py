@@ -69,7 +69,10 @@ def evaluate(
     tta: Annotated[
         TTA, typer.Option("--tta", help="flip: the mean with the mirrored picture; windows: as in the papers.")
     ] = "none",
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps of Marigold.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Denoising steps of Marigold.", show_default="the model's own"),
+    ] = None,
     ensemble: Annotated[int, typer.Option("--ensemble", min=1, help="Maps from as many noises, merged.")] = 1,
     resolution: Annotated[
         int | None,

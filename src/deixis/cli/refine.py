@@ -55,7 +55,13 @@ def refine(
         str, typer.Option("--model", metavar="NAME|PATH", help="Name (see 'deixis models') or weight folder.")
     ] = "evp-depth-mini",
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Denoising steps of Marigold; the others take one.")
+        int | None,
+        typer.Option(
+            "--steps",
+            min=1,
+            help="Denoising steps of Marigold; the others take one.",
+            show_default="the model's own",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of systems that draw noise.")] = 0,
     out: OutOption = OUT,
@@ -101,9 +107,10 @@ def refine(
         emit({"input": str(image), **found.to_dict(), "files": [str(path) for path in paths]})
         return OK
     put(f"{field(image)}\t{field(paths[0])}")
+    unit = "m" if found.unit == "m" else "of the range"
     for reading in found.each[1:]:
         error = "" if reading.abs_rel is None else f", AbsRel {reading.abs_rel:.3f}"
-        say(f"{reading.label}: {'; '.join(reading.added)}: {reading.mean:.4f} {found.unit}{error}")
+        say(f"{reading.label}: {'; '.join(reading.added)}: moved by {reading.mean:.3f} {unit} on average{error}")
     return OK
 
 

@@ -22,7 +22,10 @@ from deixis.cli.common import OK, field, put
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/mini/4_evp_depth.yaml.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(metavar="RECIPE", help="A YAML file; the project's are in recipes/ of its repository."),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(

@@ -263,7 +263,7 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
             still open, or one that no network can be built or trained with.
     """
     if not path.is_file():
-        raise UsageError(path, "is not a recipe", "pass a YAML file, for example recipes/mini/1_vae.yaml")
+        raise UsageError(path, "is not a recipe", "pass a YAML file; the project's are in recipes/ of its repository")
     for override in overrides:
         if "=" not in override:
             raise UsageError(f"override '{override}'", "has no '='", "write key=value, for example data.root=DIR")
