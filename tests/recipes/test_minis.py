@@ -583,6 +583,7 @@ def test_what_a_stage_or_method_cannot_start_from(chain, tmp_path):
     last, words, depth = of("text-to-image"), of("contrast"), of("evp-depth")
     nowhere = trouble(chain.recipe(depth, tmp_path / "a", "init=nowhere"), UsageError)
     assert nowhere.startswith("init nowhere: is no folder; train what the recipe starts from first")
+    assert not (tmp_path / "a").exists()  # found before a run folder is claimed and data are read
     early = chain.runs / of("autoencoder") / "weights"
     assert "text-to-image: has no text_encoder" in trouble(chain.recipe(last, tmp_path / "b", f"init={early}"))
     early = chain.runs / words / "weights"

@@ -147,6 +147,8 @@ def _fit(recipe: Recipe, log: Log, say: Callable[[str], None], begin: Begin, acc
     trained = done.is_file()
     begun = trained or (out / "state.pt").is_file()
     history = RunLog(out / "log.jsonl", log, partial(open_board, recipe.log, out, say=say), begin)
+    if not trained and recipe.init is not None and not Path(recipe.init).is_dir():
+        raise UsageError(f"init {recipe.init}", "is no folder", INIT_REMEDY)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             _claim(recipe, out, begun=begun)
@@ -307,7 +309,7 @@ def network_parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, 
     """``vae``, ``text_encoder`` and ``unet``: from ``init`` those it has, untrained those that ``backbone`` has.
 
     Raises:
-        UsageError: if ``init`` is no folder, or the libraries cannot build such a part.
+        UsageError: if the libraries cannot build such a part.
         ModelError: if a part of ``init`` is damaged.
     """
     parts: dict[str, nn.Module] = {}
@@ -335,8 +337,6 @@ def network_parts(recipe: Recipe, tokenizer: CLIPTokenizer | None) -> dict[str, 
         raise UsageError("backbone", f"cannot be built ({why})", "compare its sizes with recipes/mini/") from error
     if recipe.init is not None:
         folder = Path(recipe.init)
-        if not folder.is_dir():
-            raise UsageError(f"init {folder}", "is no folder", INIT_REMEDY)
         readers = {"vae": read_autoencoder, "text_encoder": read_text_encoder, "unet": read_denoiser}
         for part, read in readers.items():
             if part not in parts and (folder / part).is_dir():
