@@ -38,6 +38,7 @@ from deixis.training.recipe import read_recipe
 from deixis.training.record import write_curves, write_environment
 from deixis.training.run import _settings
 from tests.tiny import stable_diffusion
+from tests.unit.crew import ripple
 from tests.unit.test_recipe import DEPTH, ROOT, complaint
 from tests.unit.test_training import SCHEDULE, Killed, Wave, go, largest_file, same, wave_model
 
@@ -406,6 +407,15 @@ def test_group_norms_compute_in_float32_in_half_precision_too():
     assert torch.bfloat16 in {given.dtype for _, given, _ in seen}
     for norm, given, out in seen:
         assert torch.equal(out, F.group_norm(given.float(), norm.num_groups, norm.weight, norm.bias, norm.eps))
+
+
+def test_a_run_goes_on_in_another_layout_of_memory(tmp_path):
+    wanted = ripple(tmp_path / "whole", Hardware()).state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        ripple(tmp_path / "cut", Hardware(), stop=5)
+    found = ripple(tmp_path / "cut", Hardware(channels_last=False)).state_dict()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9)
 
 
 # ------------------------------------------------------------------------------------------- batches made ahead
