@@ -409,6 +409,23 @@ def test_group_norms_compute_in_float32_in_half_precision_too():
         assert torch.equal(out, F.group_norm(given.float(), norm.num_groups, norm.weight, norm.bias, norm.eps))
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_blocks_alike_are_translated_once(precision):
+    blocks = nn.ModuleList(ResnetBlock2D(in_channels=8, temb_channels=None, groups=2) for _ in range(4))
+    prepare_blocks(blocks, Hardware(precision=precision))
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    for block in blocks:
+        block.compile(backend=backend)
+        block(torch.randn(1, 8, 6, 6), None)
+    assert len(graphs) == 1
+
+
 def test_a_run_goes_on_in_another_layout_of_memory(tmp_path):
     wanted = ripple(tmp_path / "whole", Hardware()).state_dict()
     with pytest.raises(KeyboardInterrupt):
