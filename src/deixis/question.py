@@ -59,7 +59,7 @@ _PRONOUN = "i|me|us|we|you|it|here|there|myself|each other|one another"
 # place without naming anything: "how far is it from the bed", "how far are they from each other".
 _CAMERA = (
     rf"{_PRONOUN}|(?:the|my|this|our) (?:camera|viewer|observer|lens|photographer|position|viewpoint|spot)"
-    "|where (?:i|we|you)(?:'m|'re| am| are)?(?: stand| standing| sit| sitting)?"
+    "|(?:where )?(?:i|we|you)(?:'m|'re| am| are)?(?: stand| standing| sit| sitting)?"
 )
 
 # Macros of the pattern table. <a>, <b> and <list> capture names; <order> captures the comparative.
@@ -133,8 +133,8 @@ _PATTERNS = (
     "<distance> (?:of|from) <a><from><b>",
     "<distance> (?:of|to|from|for|till|until) <a>(?: is)?",
     "(?:what<is> )?<a>'s? (?:distance|depth)(?: (?:from|to) <b>)?",
-    "(?:at )?what (?:distance|depth)<is> <a><from><b>",
-    "(?:at )?what (?:distance|depth)<is> <a>(?: at)?",
+    "(?:at )?(?:what|which) (?:distance|depth)<is> <a><from><b>",
+    "(?:at )?(?:what|which) (?:distance|depth)<is> <a>(?: at)?",
     "what <a>'s? (?:distance|depth)<is>",
     # How far.
     "how <far>(?:<is>(?: it| there)?)? between <list>",
@@ -196,6 +196,7 @@ _FIND = re.compile(
 )
 _REWRITES = (
     (re.compile(r"^\((.*)\)$"), r"\1"),
+    (re.compile(r'["\u201c\u201d\u201e\u00ab\u00bb]'), ""),
     (re.compile(r"[\u2018\u2019\u02bc\uff07]"), "'"),
     (re.compile(r"^(what|where|who|which)s ", re.IGNORECASE), r"\1 is "),
     (re.compile(rf" \(?in (?:{_UNIT})\)?(?=$|[\s?!.,])", re.IGNORECASE), ""),

@@ -124,6 +124,8 @@ class Weight:
 RELATIVE = ("marigold", "lotus-d", "lotus-g", "e2e-ft")
 # Folders of a depth estimator's diffusers pipeline.
 PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+# Files of a captioner's folder.
+CAPTIONER_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 
 # Of everything trained by the recipes that ship with the project.
 MINI_LICENCE = "Apache-2.0; trained on NYU Depth v2 frames, which are for research use"

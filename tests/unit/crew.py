@@ -2,7 +2,8 @@
 
     python -m tests.unit.crew COUNT gradients JOBS     one step of each job, and of one more in parts and in turns, with
                                                        their gradients in JOBS.RANK; a run in parts that is interrupted
-                                                       and goes on, in JOBS.run; then the last process dies, and the
+                                                       and goes on, in JOBS.run; one that a single process began goes
+                                                       on in parts, in JOBS.begun; then the last process dies, and the
                                                        others take the first job's step once more
     python -m tests.unit.crew COUNT train ARGUMENTS    deixis train
 
@@ -134,6 +135,7 @@ def gradients(path: str) -> None:
     steps.append(one_step(*copy.deepcopy(jobs[TURNED]), Hardware(fsdp=True, accumulation=2)))
     torch.save(steps, f"{path}.{os.environ['RANK']}")
     in_parts(Path(f"{path}.run"))
+    ripple(Path(f"{path}.begun"), Hardware(fsdp=True))
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
         os._exit(9)
     one_step(*jobs[0], Hardware())

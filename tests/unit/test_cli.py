@@ -800,7 +800,17 @@ def test_importing_the_package_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["depth", "gone.jpg"], ["models"], ["ask", "gone.jpg", "the chair"], ["segment", "gone.jpg", "x"]]
+    "arguments",
+    [
+        ["depth", "gone.jpg"],
+        ["models"],
+        ["ask", "gone.jpg", "the chair"],
+        ["segment", "gone.jpg", "x"],
+        ["convert", "gone.pth", "out", "--to", "evp-refer"],
+        ["convert", __file__, "out", "--to", "evp-refer", "--clip", "gone"],
+        ["caption", __file__, "--model", "gone"],
+        ["embed", "gone.parquet", "--clip", "mini-sd"],
+    ],
 )
 def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
     code = f"import sys, deixis.cli\ntry: deixis.cli.main({arguments!r})\nfinally: print('torch' in sys.modules)"

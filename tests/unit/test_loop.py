@@ -38,6 +38,7 @@ from deixis.training.recipe import read_recipe
 from deixis.training.record import write_curves, write_environment
 from deixis.training.run import _settings
 from tests.tiny import stable_diffusion
+from tests.unit.crew import ripple
 from tests.unit.test_recipe import DEPTH, ROOT, complaint
 from tests.unit.test_training import SCHEDULE, Killed, Wave, go, largest_file, same, wave_model
 
@@ -406,6 +407,32 @@ def test_group_norms_compute_in_float32_in_half_precision_too():
     assert torch.bfloat16 in {given.dtype for _, given, _ in seen}
     for norm, given, out in seen:
         assert torch.equal(out, F.group_norm(given.float(), norm.num_groups, norm.weight, norm.bias, norm.eps))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_blocks_alike_are_translated_once(precision):
+    blocks = nn.ModuleList(ResnetBlock2D(in_channels=8, temb_channels=None, groups=2) for _ in range(4))
+    prepare_blocks(blocks, Hardware(precision=precision))
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    for block in blocks:
+        block.compile(backend=backend)
+        block(torch.randn(1, 8, 6, 6), None)
+    assert len(graphs) == 1
+
+
+def test_a_run_goes_on_in_another_layout_of_memory(tmp_path):
+    wanted = ripple(tmp_path / "whole", Hardware()).state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        ripple(tmp_path / "cut", Hardware(), stop=5)
+    found = ripple(tmp_path / "cut", Hardware(channels_last=False)).state_dict()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9)
 
 
 # ------------------------------------------------------------------------------------------- batches made ahead

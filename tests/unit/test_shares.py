@@ -175,6 +175,7 @@ class Pair(NamedTuple):
     codes: list[int]
     said: str
     run: Path
+    begun: Path
     steps: list[list[dict[str, Any]]]
 
 
@@ -183,6 +184,8 @@ def pair(jobs, tmp_path_factory) -> Pair:
     """They take the steps of all jobs; then the second dies, and the first goes on."""
     path = tmp_path_factory.mktemp("crew") / "jobs"
     torch.save([tuple(jobs[name]) for name in NAMES], path)
+    with pytest.raises(KeyboardInterrupt):
+        ripple(Path(f"{path}.begun"), Hardware(), stop=5)
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.crew", "2", "gradients", str(path)],
         cwd=ROOT,
@@ -192,7 +195,7 @@ def pair(jobs, tmp_path_factory) -> Pair:
         check=True,
     )
     steps = [torch.load(f"{path}.{rank}", weights_only=True) for rank in range(2)]
-    return Pair(json.loads(done.stdout), done.stderr, Path(f"{path}.run"), steps)
+    return Pair(json.loads(done.stdout), done.stderr, Path(f"{path}.run"), Path(f"{path}.begun"), steps)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
@@ -231,6 +234,7 @@ def test_a_network_in_parts_learns_what_a_whole_one_does_and_is_saved_whole(pair
     shutil.copyfile(pair.run / "half.pt", tmp_path / "half" / "state.pt")
     assert load_state(tmp_path / "half" / "state.pt")["step"] == 4
     alike(ripple(tmp_path / "half", hardware).state_dict(), wanted)
+    alike(load_state(pair.begun / "state.pt")["average"], wanted)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")

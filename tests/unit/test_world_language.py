@@ -406,6 +406,41 @@ class TestCaptions:
         assert re.search(r"(nearest|closest) is the", texts[4.0])
         assert not re.search(r"(nearest|closest) is the", texts[1.2])
 
+    def test_what_begins_before_it_is_no_farther(self):
+        things = [
+            Thing(1, "wall", mount="structure"),
+            Thing(2, "table", colour="brown", on=1),
+            Thing(3, "bowl", colour="blue", on=2),
+        ]
+        boxes = [(0, 0, 160, 120), (40, 60, 120, 110), (70, 50, 90, 70)]
+        frame = frame_of(things, boxes, [9, 3, 2])
+        texts = []
+        for edge in (2.5, 1.0):
+            frame.depth[100:110, 40:120] = edge
+            texts.append(" ".join(caption(frame, 3, np.random.default_rng(seed)) for seed in range(100)))
+        assert re.search(r"(nearest|closest) is the", texts[0])
+        assert not re.search(r"(nearest|closest) is the", texts[1])
+
+    def test_relations_are_of_what_a_noun_means_alone(self):
+        def told(second: str) -> set[str]:
+            things = [Thing(1, "floor", mount="structure")]
+            things += [Thing(i, name, on=1) for i, name in enumerate(("rug", "lamp", second), start=2)]
+            boxes = [(0, 0, 160, 120), (10, 60, 50, 90), (70, 60, 90, 90), (110, 60, 150, 90)]
+            texts = [caption(frame_of(things, boxes, [9, 3, 3, 3]), 2, np.random.default_rng(i)) for i in range(300)]
+            return {noun for noun in words.noun_forms("rug") for text in texts if f"the {noun} is" in text}
+
+        assert {"rug", "floor mat"} <= told("box")
+        assert told("floor mat")
+        assert not told("floor mat") & set(words.noun_forms("floor mat"))
+
+    def test_a_material_is_not_said_twice(self):
+        things = [Thing(1, "wall", mount="structure"), Thing(2, "paper", material="paper", on=1)]
+        frame = frame_of(things, [(0, 0, 160, 120), (40, 40, 80, 80)], [9, 3])
+        rngs = [np.random.default_rng(seed) for seed in range(60)]
+        texts = [caption(frame, 2, rng) for rng in rngs] + [e.text for rng in rngs for e in expressions(frame, rng, 8)]
+        assert any(" paper" in text for text in texts)
+        assert not any("paper paper" in text for text in texts)
+
     def test_empty_frame(self):
         frame = frame_of([], [], [], "road", "country road")
         for level in range(4):

@@ -23,6 +23,7 @@ from deixis.cli.common import (
 )
 from deixis.errors import UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, check_out, collect_inputs, printable
+from deixis.registry import CAPTIONER_FILES, find_parts
 
 if TYPE_CHECKING:
     from deixis.conditioning.caption import Failure
@@ -85,13 +86,13 @@ def caption(
             assert item.error is not None
             fail(item.error, item.path)
         return USAGE
-    from deixis.conditioning.caption import FILES, PROMPTS, caption_pictures, family_of, version_of
+    folder = find_parts(model, CAPTIONER_FILES)
+    # What is wrong with the call is found before the seconds that these take to import.
+    from deixis.conditioning.caption import PROMPTS, caption_pictures, family_of, version_of
     from deixis.data.captions import Settings
     from deixis.data.world import parquet
-    from deixis.registry import find_parts
 
     parquet()
-    folder = find_parts(model, FILES)
     asked = PROMPTS[family_of(folder)] if prompt is None else prompt
     name = folder.resolve().name if Path(model).expanduser().is_dir() else model
     settings = Settings(name, version_of(folder), asked, seed, max_new_tokens)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deixis.cli.common import OK, JsonOption, emit, field, put
+from deixis.errors import CheckpointError
 
 
 def convert(
@@ -33,6 +35,10 @@ def convert(
     as_json: JsonOption = False,
 ) -> int:
     """Convert an official EVP or VPD checkpoint to a folder that --model takes, or back; every key accounted for."""
+    for path in (checkpoint, embedding, clip):
+        if path is not None and not os.path.exists(path):  # noqa: PTH110 - the other raises where a name is too long
+            raise CheckpointError(path, "does not exist", "check the path")
+    # What is wrong with the call is found before the seconds that these take to import.
     from deixis.checkpoints.convert import convert as convert_file
     from deixis.checkpoints.convert import revert
 

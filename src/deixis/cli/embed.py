@@ -49,11 +49,14 @@ def embed(
     check_out(out.absolute().parent)
     if out.is_dir():
         raise UsageError(f"--out {printable(out)}", "is a folder", "name a file, for example embeddings.safetensors")
-    from deixis.conditioning.embed import KINDS, check_kinds, embed_captions
     from deixis.data.captions import count_captions
 
+    count = count_captions(captions)
+    # What is wrong with the call is found before the seconds that these take to import.
+    from deixis.conditioning.embed import KINDS, check_kinds, embed_captions
+
     kinds = KINDS if kind is None else check_kinds(kind)
-    with progress(range(count_captions(captions)), "embed", late=True) as bar:
+    with progress(range(count), "embed", late=True) as bar:
 
         def advance(count: int) -> None:
             for _ in range(count):

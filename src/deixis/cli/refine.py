@@ -22,7 +22,7 @@ from deixis.cli.common import (
 )
 from deixis.errors import InputError, UsageError
 from deixis.io import DEFAULT_MAX_PIXELS, check_out, output_name, read_image
-from deixis.registry import find, is_pipeline
+from deixis.registry import CAPTIONER_FILES, find, find_parts, is_pipeline
 
 if TYPE_CHECKING:
     from deixis.data.world import WorldFrame
@@ -115,11 +115,10 @@ def refine(
 
 
 def _captioned(loaded: LoadedImage, captioner: str, device: str | None) -> dict[str, Any]:
-    from deixis.conditioning.caption import FILES, PROMPTS, Captioner
+    from deixis.conditioning.caption import PROMPTS, Captioner
     from deixis.devices import choose_device
-    from deixis.registry import find_parts
 
-    teller = Captioner(find_parts(captioner, FILES), choose_device(device))
+    teller = Captioner(find_parts(captioner, CAPTIONER_FILES), choose_device(device))
     (text,) = teller([loaded.rgb], PROMPTS[teller.family], LONGEST_CAPTION)
     return {"texts": [text], "provenance": f"caption:{captioner}"}
 

@@ -39,7 +39,6 @@ from deixis.processes import in_order
 from deixis.types import RGB
 
 Family = Literal["blip-2", "llava_next", "internvl"]
-FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 
 ONE_SENTENCE = (
     "Describe the image in one sentence: name the objects, where they are to each other, and how the scene is laid out."

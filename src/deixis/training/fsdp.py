@@ -68,7 +68,10 @@ def whole(value: Any, *, keep: bool = True) -> Any:  # noqa: ANN401 - a state: t
 
 
 def optimiser_in_parts(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """A whole optimiser state as this one's parameters are; unchanged where those are whole."""
+    """A whole optimiser state as this one's parameters are: in parts, or whole.
+
+    How a step is computed is not a matter of the state: torch's call for all parameters does nothing to those in parts.
+    """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     entries = {
         number: {
@@ -77,4 +80,5 @@ def optimiser_in_parts(state: dict[str, Any], optimiser: torch.optim.Optimizer) 
         }
         for number, entry in state["state"].items()
     }
-    return {**state, "state": entries}
+    groups = [{**group, "fused": optimiser.defaults["fused"]} for group in state["param_groups"]]
+    return {**state, "state": entries, "param_groups": groups}

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
@@ -108,7 +107,7 @@ def prepare_blocks(module: nn.Module, hardware: Hardware) -> None:
     """
     if hardware.precision == "bf16":
         for norm in [child for child in module.modules() if isinstance(child, nn.GroupNorm)]:
-            norm.forward = partial(_norm_in_float32, norm)  # type: ignore[method-assign]
+            norm.__class__ = _NormInFloat32  # not a forward of its own: each block would be translated alone
     if hardware.checkpointing:
         for block in _blocks(module):
             block.forward = partial(_twice, block.forward)
@@ -122,9 +121,11 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
     return [child for child in module.modules() if isinstance(child, ResnetBlock2D | BasicTransformerBlock)]
 
 
-def _norm_in_float32(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return F.group_norm(x.float(), norm.num_groups, norm.weight, norm.bias, norm.eps)
+class _NormInFloat32(nn.GroupNorm):
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, ...] to the same."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
 
 
 def _twice(forward: Any, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - of any block

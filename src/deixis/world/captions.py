@@ -16,6 +16,7 @@ Rng = np.random.Generator
 
 WORD_LIMIT = 55  # of a caption; with digits and marks it stays within the 77 tokens of CLIP's text encoder
 TOKEN_LIMIT = 72
+UNSAID = ""  # for a sentence in doubt: it takes its random numbers, so that all else stays as it was without it
 
 
 @dataclass
@@ -33,6 +34,10 @@ class _Voice:
             forms = words.noun_forms(name)
             self.nouns[name] = forms[0] if self.rng.random() < 0.3 else pick(forms, self.rng)
         return self.nouns[name]
+
+    def called(self, noun: str) -> int:
+        """How many of all things seen the noun may mean: what is a cushion to one is a pillow to another."""
+        return sum(s.thing.name in words.named(noun) for s in self.seen)
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)
@@ -169,7 +174,7 @@ def _extend(text: str, sentences: Sequence[str], voice: _Voice, share: float, ma
     """The text with further sentences while they fit."""
     for sentence in sentences:
         longer = f"{text}{mark}{sentence}"
-        if voice.chance(share) and _fits(longer):
+        if voice.chance(share) and sentence != UNSAID and _fits(longer):
             text = longer
     return text
 
@@ -310,7 +315,7 @@ def _held(voice: _Voice, one: Seen) -> str:
     if under is None or not under.clear or one.thing.mount == "structure" or not holds("on", one, under):
         return ""
     noun = voice.noun(under.thing.name)
-    unique = sum(s.thing.name == under.thing.name for s in voice.seen) == 1 or under.thing.name in ("wall", "floor")
+    unique = voice.called(noun) == 1 or under.thing.name in ("wall", "floor")
     other = f"the {noun}" if unique else f"one of the {words.plural(noun)}"
     if words.is_mass(noun):
         other = f"the {noun}"
@@ -376,7 +381,9 @@ def _relations(voice: _Voice, things: Sequence[Seen]) -> list[str]:
         for j in rng.permutation(len(RELATIONS)):
             relation = RELATIONS[int(j)]
             if holds(relation, a, b):
-                found.append(_relation(voice, a, b, relation))
+                sentence = _relation(voice, a, b, relation)
+                alone = all(voice.called(voice.noun(one.thing.name)) == 1 for one in (a, b))
+                found.append(sentence if alone else UNSAID)
                 told.add((a.thing.id, b.thing.id))
                 break
         if len(found) == 3:
@@ -481,7 +488,7 @@ def _spoken(metres: float) -> str:
 def _spans(voice: _Voice, frame: Frame, things: Sequence[Seen]) -> list[str]:
     """Metric remarks on the whole: the far wall, how deep the view reaches."""
     rng = voice.rng
-    found = []
+    found, doubtful = [], UNSAID
     walls = [s for s in things if s.thing.name == "wall"]
     if frame.scene.kind == "room" and len(walls) > 1:
         far = max(walls, key=lambda s: s.depth)
@@ -496,6 +503,8 @@ def _spans(voice: _Voice, frame: Frame, things: Sequence[Seen]) -> list[str]:
             noun = voice.noun(near.thing.name)
             be = "are" if words.is_plural(noun) else "is"
             found.append(words.NEAREST.format(be=be, n=noun, distance=_measure(voice, near.depth)))
+            if not all(s.near > near.near for s in rivals):  # a table begins before the bowl that stands on it
+                doubtful = found[-1]
     deepest = float(frame.depth.max())
     if frame.scene.kind == "room":
         found.append(words.WITHIN.format(metres=f"{np.ceil(deepest * 1.02 + 0.05):.0f}"))
@@ -505,7 +514,8 @@ def _spans(voice: _Voice, frame: Frame, things: Sequence[Seen]) -> list[str]:
             found.append(words.LARGE_DEPTH)
     elif deepest > 40:
         found.append(words.REACH.format(metres=10 * int(deepest / 10.5)))
-    return [vary(found[i], rng) for i in rng.permutation(len(found))]
+    told = [(found[i], vary(found[i], rng)) for i in rng.permutation(len(found))]
+    return [UNSAID if pattern == doubtful else text for pattern, text in told]
 
 
 def _measure(voice: _Voice, metres: float) -> str:
@@ -520,5 +530,5 @@ def _sample(things: Sequence[Seen], count: int, rng: Rng) -> list[Seen]:
 
 
 def _tidy(text: str) -> str:
-    text = " ".join(text.split())
+    text = words.once(" ".join(text.split()))
     return text.replace(" ,", ",").replace(" .", ".").replace("..", ".")

@@ -449,7 +449,7 @@ class _Speaker:
         text = vary(pattern, rng).format(n=name, p=several, be=_be(noun))
         text = self._framed(text, noun, kind, pattern)
         ids = () if target is None else (target.thing.id,)
-        return Expression(" ".join(text.split()), kind, ids, meaning)
+        return Expression(words.once(" ".join(text.split())), kind, ids, meaning)
 
     def _framed(self, text: str, noun: str, kind: Kind, pattern: str) -> str:
         """With or without article, now and then as a request."""

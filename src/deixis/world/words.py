@@ -952,6 +952,17 @@ def noun_forms(name: str) -> tuple[str, ...]:
     return NOUNS.get(name) or (name,)
 
 
+@cache
+def named(noun: str) -> frozenset[str]:
+    """Classes that a noun names, as it stands or in the plural; an unknown one names its own."""
+    return frozenset({noun, *(name for name, forms in NOUNS.items() if noun in {*forms, *map(plural, forms)})})
+
+
+def once(text: str) -> str:
+    """Without a material that its noun says again: "paper paper", "wooden wooden bricks"."""
+    return re.sub(r"\b(paper|wooden) (?=\1)", "", text)
+
+
 def is_plural(noun: str) -> bool:
     """Whether the noun is plural as it stands ("books")."""
     return noun in _PLURAL_ONLY
