@@ -68,10 +68,7 @@ def whole(value: Any, *, keep: bool = True) -> Any:  # noqa: ANN401 - a state: t
 
 
 def optimiser_in_parts(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """A whole optimiser state as this one's parameters are: in parts, or whole.
-
-    How a step is computed is not a matter of the state: torch's call for all parameters does nothing to those in parts.
-    """
+    """A whole optimiser state as this one's parameters are; unchanged where those are whole."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     entries = {
         number: {
@@ -80,5 +77,4 @@ def optimiser_in_parts(state: dict[str, Any], optimiser: torch.optim.Optimizer) 
         }
         for number, entry in state["state"].items()
     }
-    groups = [{**group, "fused": optimiser.defaults["fused"]} for group in state["param_groups"]]
-    return {**state, "state": entries, "param_groups": groups}
+    return {**state, "state": entries}

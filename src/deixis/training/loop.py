@@ -195,7 +195,7 @@ def train(
     if state is not None:
         with _fitting(path):
             optimiser.load_state_dict(optimiser_in_parts(state["optimiser"], optimiser))
-            _lay_as_parameters(optimiser)
+            _check_shapes(optimiser)
             start, spent, running = state["step"], float(state["seconds"]), float(state.get("running", 0.0))
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
@@ -455,20 +455,12 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - whatever 
     return [_moved(one, device) for one in value] if isinstance(value, list) else value
 
 
-def _lay_as_parameters(optimiser: torch.optim.Optimizer) -> None:
-    """Lay what is remembered of a parameter in memory as that lies: torch takes it for granted where all is one call.
-
-    Raises:
-        ValueError: if it is of another shape; torch does not look.
-    """
+def _check_shapes(optimiser: torch.optim.Optimizer) -> None:
+    """Raise ValueError if what is remembered of a parameter is of another shape; torch does not look."""
     for parameter, remembered in optimiser.state.items():
         for name, value in remembered.items():
-            if not value.ndim:  # it counts steps
-                continue
-            if value.shape != parameter.shape:
+            if value.ndim and value.shape != parameter.shape:  # the rest counts steps
                 raise ValueError(f"{name} of the optimiser {list(value.shape)}, not {list(parameter.shape)}")
-            if value.stride() != parameter.stride():
-                remembered[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _check_same(state: dict[str, Any], schedule: Schedule, data: str, origin: str | None, path: Path) -> None:
