@@ -35,31 +35,6 @@ MOST = 0.05
 # The whole frame, and up to which depth truth counts [m].
 METRIC = DepthProtocol("frame", crop="none", max_depth=80.0)
 RELATIVE = AffineProtocol(EvaluationSet("frame", METRIC.min_depth, METRIC.max_depth))
-# Words without a picture of their own.
-_SILENT = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "with",
-        "is",
-        "are",
-        "there",
-        "this",
-        "that",
-        "it",
-        "its",
-        "by",
-        "from",
-    ]
-)
 
 Predictor = DepthPredictor | RelativePredictor
 
