@@ -139,9 +139,9 @@ def evaluate(
         if result["differs"] == NOTHING_PUBLISHED and result["own_list"] is not None:
             result["notes"].append(f"samples are those of {result['own_list']}, which is not the published list")
         if not result["scored"]:
-            raise InputError(
-                printable(plan.root), f"has no sample that can be scored ({result['failed']} failed)", "check the root"
-            )
+            lost = f"{result['failed']} failed, {result['skipped']} without anything to score"
+            remedy = "see what is said of each" if result["failed"] else "check the root"
+            raise InputError(printable(plan.root), f"has no sample that can be scored ({lost})", remedy)
         rows = [row for entry in entries for row in entry.rows]
         write_text(out / "rows.csv", as_csv(rows))
         if find_spec("pyarrow") is not None:
@@ -301,10 +301,15 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_parquet(rows: Sequence[Row]) -> bytes:
-    """The same rows as a Parquet file."""
+    """The same rows as a Parquet file; undecodable bytes of file names are escaped as in the other files."""
     stream = io.BytesIO()
-    parquet().write_table(parquet("pyarrow").Table.from_pylist(list(rows)), stream)
+    table = [{name: _encodable(value) for name, value in row.items()} for row in rows]
+    parquet().write_table(parquet("pyarrow").Table.from_pylist(table), stream)
     return stream.getvalue()
+
+
+def _encodable(value: float | str | None) -> float | str | None:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _scored(plan: Plan, scorer: Scorer | None, todo: Sequence[int], processes: int) -> Iterator[Entry]:
@@ -367,4 +372,4 @@ def _finite(values: Any) -> Any:  # noqa: ANN401 - JSON is anything
 def _short(value: object) -> str:
     if isinstance(value, dict) and "name" in value:
         return f"'{value['name']}'"
-    return repr(value)[:20]
+    return repr(value)
