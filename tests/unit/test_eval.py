@@ -299,6 +299,12 @@ def test_a_folder_belongs_to_one_run(run: Run, toy: Toy, world: Path, tmp_path: 
     manifest.write_text(manifest.read_text().replace('"licence": "none"', '"licence": "some"'))
     wrong(run(*command), "out: was begun with weights_sha256")
     wrong(run(*command[:-1], weights), f"{weights}: holds other files")
+    # Settings that are refused begin nothing.
+    pipeline = write_pipeline(tmp_path / "lotus", "lotus-d")
+    command = ("eval", pipeline, "world-rooms", "--root", world, "--limit", 1, "--out", "corrected")
+    wrong(run(*command, "--steps", 4), "steps 4:")
+    assert run(*command).code == 0
+    wrong(run(*command, "--steps", 1), "corrected: was begun with steps None, not 1")
     for damage in ("nonsense", "5", '{"index": [], "name": "a"}'):
         Path("out/rows.jsonl").write_text(f"{damage}\n")
         with pytest.raises(InputError, match=r"rows\.jsonl: is damaged in line 1"):

@@ -183,14 +183,14 @@ def _is_scored(index: int, dataset: Dataset, journal: Journal) -> bool:
 
 
 def open_run(out: Path, about: dict[str, Any]) -> Journal:
-    """The journal of a folder that is empty or was begun by the same run.
+    """The journal of a folder that is empty, was begun by the same run, or by one that ended before it scored anything.
 
     Raises:
         DeixisError: if it was begun by another run, or is damaged.
     """
     path = out / RUN
-    if path.is_file():
-        begun = read_json(path)
+    begun = read_json(path) if path.is_file() else None
+    if begun is not None and (begun.keys() != about.keys() or (out / ROWS).is_file()):
         for key in about:
             if begun.get(key) != json.loads(json.dumps(about[key])):
                 raise UsageError(
@@ -198,7 +198,7 @@ def open_run(out: Path, about: dict[str, Any]) -> Journal:
                     f"was begun with {key} {_short(begun.get(key))}, not {_short(about[key])}",
                     "choose another --out, or remove it",
                 )
-    elif out.is_dir() and any(out.iterdir()):
+    elif begun is None and out.is_dir() and any(out.iterdir()):
         raise UsageError(printable(out), "holds other files", "choose another --out")
     else:
         write_json(path, about)
