@@ -155,9 +155,14 @@ def test_lists_and_their_texts(pipeline: Make) -> None:
         ("marigold-lcm", {"steps": 51}, "are more than .* has"),
         ("marigold-v1-1", {"ensemble": 0}, "is no number of maps"),
         ("marigold-v1-1", {"resolution": 4}, "is too small"),
+        (
+            "marigold-v1-1",
+            {"compat": "Official"},
+            "compat 'Official': is no such switch; choose official, or leave it out",
+        ),
     ],
 )
-def test_settings_a_system_does_not_have(pipeline: Make, kind: str, given: dict[str, int], said: str) -> None:
+def test_settings_a_system_does_not_have(pipeline: Make, kind: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         predictor(pipeline(kind))(picture(), **given)
 
