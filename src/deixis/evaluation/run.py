@@ -198,7 +198,7 @@ def open_run(out: Path, about: dict[str, Any]) -> Journal:
                     f"was begun with {key} {_short(begun.get(key))}, not {_short(about[key])}",
                     "choose another --out, or remove it",
                 )
-    elif begun is None and out.is_dir() and any(out.iterdir()):
+    elif begun is None and out.is_dir() and any(not one.name.startswith(".") for one in out.iterdir()):
         raise UsageError(printable(out), "holds other files", "choose another --out")
     else:
         write_json(path, about)
