@@ -49,7 +49,7 @@ class Reading:
         added: phrases that the description before has not.
         depth: as predicted.
         values: float32 [H, W], fitted to the reference where the map is relative.
-        difference: float32 [H, W], ``values`` less those it is compared with [m, or shares of the range].
+        difference: float32 [H, W], ``values`` less those it is compared with [m, or shares of the first map's range].
         mean: mean absolute difference.
         signed: mean difference: positive where the words push things away (of disparity, pull them near).
         moved: share of pixels that moved by more than :data:`MOVED`.
@@ -91,7 +91,7 @@ class Readings:
     Attributes:
         rgb: the picture, uint8 [H, W, 3].
         each: in the order of the descriptions.
-        total: float32 [H, W], the last map less the first.
+        total: float32 [H, W], the last map less the first, in the unit of the differences.
         words: for each word that says something, of the last description or of the right one, the share of attention
             each pixel gives it, float32 [H, W]; None where the model sees descriptions as one vector.
     """
@@ -206,10 +206,10 @@ def _read(
             depth = one
         values = _fitted(depth, readings[0].values) if readings else depth.values
         before = readings[0 if against_first else -1] if readings else None
-        difference = values - before.values if before else np.zeros_like(values)
+        first = readings[0].depth if readings else depth
+        difference = _difference(values, before.values if before else values, first)
         added = wording.added(before.text or "", text) if before and not against_first else []
-        scale = _scale(readings[0].depth if readings else depth)
-        shares = np.abs(difference) / scale
+        shares = np.abs(difference) / _scale(first)
         readings.append(
             Reading(
                 label,
@@ -227,7 +227,8 @@ def _read(
                 else (METRIC if depth.kind == "metric" else RELATIVE).score(depth, truth)["abs_rel"],
             )
         )
-    return Readings(image.rgb, readings, readings[-1].values - readings[0].values, words)
+    total = _difference(readings[-1].values, readings[0].values, readings[0].depth)
+    return Readings(image.rgb, readings, total, words)
 
 
 def _fitted(depth: Depth, reference: FloatMap) -> FloatMap:
@@ -238,11 +239,15 @@ def _fitted(depth: Depth, reference: FloatMap) -> FloatMap:
     return (depth.values * np.float32(fit.scale) + np.float32(fit.shift)).astype(np.float32)
 
 
-def _scale(reference: Depth) -> FloatMap | float:
-    """What a change of 1 is: of a metric map its own value, of a relative one its range."""
-    if reference.kind == "metric":
-        return np.maximum(reference.values, np.float32(1e-3))
-    return max(float(np.ptp(reference.values)), 1e-6)
+def _difference(values: FloatMap, other: FloatMap, first: Depth) -> FloatMap:
+    """One map less another, in metres where they are metric, else in shares of the first map's range."""
+    apart: FloatMap = values - other
+    return apart if first.kind == "metric" else apart / np.float32(max(float(np.ptp(first.values)), 1e-6))
+
+
+def _scale(first: Depth) -> FloatMap | float:
+    """The difference that is as large as the first map: its value where it is metric, else 1, its range."""
+    return np.maximum(first.values, np.float32(1e-3)) if first.kind == "metric" else 1.0
 
 
 def _box(difference: FloatMap) -> tuple[int, int, int, int] | None:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +92,10 @@ class RelativePredictor:
             UsageError: for settings the system does not have, or counts that differ.
         """
         self.check(steps=steps, ensemble=ensemble, resolution=resolution)
+        if compat not in (None, *get_args(Compat)):
+            raise UsageError(
+                f"compat {compat!r}", "is no such switch", f"choose {' or '.join(get_args(Compat))}, or leave it out"
+            )
         settings: dict[str, Any] = {
             "steps": steps,
             "ensemble": ensemble,

@@ -403,7 +403,24 @@ def test_hard_links_in_a_tar_are_files(copied, tmp_path):
         np.testing.assert_array_equal(one.depth, other.depth)
 
 
-# ----------------------------------------------------------------------------------------------- wrong roots
+def test_symbolic_links_in_a_tar_are_files(copied, tmp_path):
+    root = copied("nyuv2")
+    first, second, third, *_ = sorted(root.glob("official_splits/test/*/sync_depth_*.png"))
+    for link, target in ((second, first), (third, second)):
+        link.unlink()
+        link.symlink_to(os.path.relpath(target, link.parent))
+    (root / "loop.png").symlink_to("loop.png")
+    (root / "gone.png").symlink_to("nowhere.png")
+    with tarfile.open(tmp_path / "linked.tar", "w:") as tar:
+        tar.add(root, arcname=".")
+        assert sum(member.issym() for member in tar) == 4
+    folder, linked = opened(root, "nyuv2"), opened(tmp_path / "linked.tar", "nyuv2", root)
+    assert list(linked.missing()) == []
+    for one, other in zip(folder, linked, strict=True):
+        np.testing.assert_array_equal(one.depth, other.depth)
+    assert not any(linked.files.has(name) for name in ("loop.png", "gone.png"))
+
+
 # ----------------------------------------------------------------------------------------------- wrong roots
 
 

@@ -130,7 +130,13 @@ class TestRefine:
         assert found.words
         assert [reading.label for reading in found.each] == ["right", "empty", "shuffled", "contradicting"]
         for reading in found.each:
-            np.testing.assert_array_equal(reading.difference, reading.values - found.each[0].values)
+            apart = (reading.values - found.each[0].values) / np.ptp(found.each[0].values)
+            np.testing.assert_allclose(reading.difference, apart, atol=1e-6)
+            assert reading.moved == pytest.approx(np.mean(np.abs(apart) > refine.MOVED), abs=1e-3)
+            assert reading.mean == pytest.approx(np.mean(np.abs(apart)), abs=1e-6)
+        assert np.ptp(found.each[0].values) < 0.9  # or this would not tell shares from values
+        assert found.unit == "share of the first map's range"
+        np.testing.assert_array_equal(found.total, found.each[-1].difference)
 
     def test_a_single_word_is_not_shuffled(self, marigold: Path, picture: Path) -> None:
         found = refine.compare_text(load_depth(marigold), read_image(picture), "sofa", steps=1)

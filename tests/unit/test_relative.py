@@ -19,7 +19,8 @@ import deixis
 from deixis.backbones.latents import decode, encode
 from deixis.backbones.lighten import FoldedUpsample, HeavyConv, lighten_autoencoder, lighten_unet
 from deixis.checkpoints.pipelines import read_pipeline
-from deixis.conditioning.text import _chunks, encode_whole
+from deixis.conditioning.describe import unread
+from deixis.conditioning.text import _chunks, encode_whole, tokenize, words_at
 from deixis.ensemble import ensemble_depth
 from deixis.errors import KindError, ModelError, UsageError
 from deixis.relative import RelativePredictor, processing_size
@@ -154,9 +155,14 @@ def test_lists_and_their_texts(pipeline: Make) -> None:
         ("marigold-lcm", {"steps": 51}, "are more than .* has"),
         ("marigold-v1-1", {"ensemble": 0}, "is no number of maps"),
         ("marigold-v1-1", {"resolution": 4}, "is too small"),
+        (
+            "marigold-v1-1",
+            {"compat": "Official"},
+            "compat 'Official': is no such switch; choose official, or leave it out",
+        ),
     ],
 )
-def test_settings_a_system_does_not_have(pipeline: Make, kind: str, given: dict[str, int], said: str) -> None:
+def test_settings_a_system_does_not_have(pipeline: Make, kind: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         predictor(pipeline(kind))(picture(), **given)
 
@@ -210,6 +216,8 @@ def flow_matching(folder: Path) -> None:
         ("marigold-v1-1", edit("scheduler/scheduler_config.json", prediction_type="odd"), "says prediction_type 'odd'"),
         ("marigold-v1-1", edit("model_index.json", default_denoising_steps=1001), "says default_denoising_steps 1001"),
         ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
+        ("lotus-d", edit("vae/config.json", scaling_factor=None), r"vae/config\.json: says scaling_factor None"),
+        ("e2e-ft", edit("vae/config.json", scaling_factor=0.0), r"vae/config\.json: says scaling_factor 0\.0"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("[]"), "is not a mapping"),
         ("e2e-ft", lambda folder: (folder / "model_index.json").write_text("[" * 200_000), "index.json: is not JSON"),
@@ -265,6 +273,17 @@ def test_the_empty_text_is_start_and_end(pipeline: Make) -> None:
     vectors, dropped = encode_whole(found.model.text_tower, found.tokenizer, "")
     assert vectors.shape[:2] == (1, 2)
     assert dropped is None
+
+
+def test_bytes_that_are_no_utf_8_are_question_marks(pipeline: Make) -> None:
+    """As Python gives them from file names and from terminals of another encoding."""
+    model = predictor(pipeline("lotus-d"))
+    given, read = "a red ch\udce2teau", "a red ch?teau"
+    for official in (True, False):
+        assert torch.equal(model._read(given, official=official)[0], model._read(read, official=official)[0])
+    assert words_at(model.tokenizer, given, 75) == words_at(model.tokenizer, read, 75)
+    assert torch.equal(*(tokenize(model.tokenizer, [text], 77) for text in (given, read)))
+    assert unread(given, model.tokenizer, 4) == unread(read, model.tokenizer, 4) is not None
 
 
 def test_long_texts_are_read_whole(pipeline: Make) -> None:

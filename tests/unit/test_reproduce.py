@@ -180,6 +180,7 @@ def test_the_command_prints_the_paper_and_what_is_missing(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| EVP | 76.35 |" in said
     assert "- data refcoco (unc-val, 10834): " in said
+    assert "- ours: --mini scores the shipped ones, " in said
     assert (tmp_path / "evp.table3.md").read_text() in said
     assert "## evp.table3: " in (tmp_path / "README.md").read_text()
 

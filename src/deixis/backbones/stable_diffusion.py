@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -222,7 +223,11 @@ def read_autoencoder(folder: Path) -> AutoencoderKL:
     Raises:
         ModelError: if a file is missing, damaged or does not fit.
     """
-    return cast(AutoencoderKL, _read_part(AutoencoderKL, folder))
+    vae = cast(AutoencoderKL, _read_part(AutoencoderKL, folder))
+    factor = vae.config.scaling_factor
+    if not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+        raise ModelError(folder / "config.json", f"says scaling_factor {factor!r}", AGAIN)
+    return vae
 
 
 def read_denoiser(folder: Path) -> UNet2DConditionModel:

@@ -71,9 +71,8 @@ def reproduce(
         ours[result.pop("scale")] = result
         missing += lacking
     elif not ours:
-        missing.append(
-            f"ours: --mini trains and measures, about {experiment.hours:g} h on two cores; --mini --quick takes minutes"
-        )
+        does = "scores the shipped ones" if experiment.mini == "scores" else "trains and measures"
+        missing.append(f"ours: --mini {does}, about {experiment.hours:g} h on two cores; --mini --quick takes minutes")
     content = {
         "experiment": experiment.name,
         "command": Settings.command,

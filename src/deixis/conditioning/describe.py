@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from deixis.conditioning.text import TextTower, tokenize
+from deixis.conditioning.text import TextTower, legible, tokenize
 from deixis.errors import UsageError, quoted
 from deixis.types import Text
 
@@ -47,7 +47,7 @@ def encoder(tower: TextTower, tokenizer: CLIPTokenizer, tokens: int) -> Encode:
 
 def unread(text: str, tokenizer: CLIPTokenizer, tokens: int) -> str | None:
     """The end of a text that is cut off where it has more than ``tokens`` tokens; None if all of it is read."""
-    ids = tokenizer(text, verbose=False)["input_ids"]  # between a token for the start and one for the end
+    ids = tokenizer(legible(text), verbose=False)["input_ids"]  # between a token for the start and one for the end
     return None if len(ids) <= tokens else str(tokenizer.decode(ids[tokens - 1 : -1])).strip()
 
 

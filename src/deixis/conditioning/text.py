@@ -15,6 +15,11 @@ from deixis.errors import UsageError
 Padding = Literal["none", "max_length"]
 
 
+def legible(text: str) -> str:
+    """A text as tokenizers take it: bytes that are no UTF-8, of a file's name or a terminal, become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str], tokens: int) -> Tensor:
     """Words to token ids [B, tokens], cut and padded to exactly ``tokens``.
 
@@ -23,7 +28,9 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str], tokens: int) -> Ten
     """
     if not texts:
         raise UsageError("texts", "is empty", "pass at least one sentence")
-    batch = tokenizer(list(texts), truncation=True, max_length=tokens, padding="max_length", return_tensors="pt")
+    batch = tokenizer(
+        [legible(text) for text in texts], truncation=True, max_length=tokens, padding="max_length", return_tensors="pt"
+    )
     ids: Tensor = batch["input_ids"]
     return ids
 
@@ -69,7 +76,7 @@ def encode_whole(
         the vectors, and what was cut off, in words; None if nothing.
     """
     limit = tower.clip.config.max_position_embeddings - 2  # between a start and an end
-    ids: list[int] = tokenizer(text, verbose=False)["input_ids"][1:-1]
+    ids: list[int] = tokenizer(legible(text), verbose=False)["input_ids"][1:-1]
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     dropped = None
     if official and len(ids) > limit:
@@ -95,7 +102,7 @@ def words_at(
         padding: of each chunk.
         cut: what is longer is not read; else it is read in chunks, as by :func:`encode_whole`.
     """
-    ids: list[int] = tokenizer(text, verbose=False)["input_ids"][1:-1]
+    ids: list[int] = tokenizer(legible(text), verbose=False)["input_ids"][1:-1]
     tokens = tokenizer.convert_ids_to_tokens(ids)
     chunks = [ids[:limit]] if cut else _chunks(ids, tokens, limit)
     words: list[tuple[str, list[int]]] = []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ class Container:
                     for member in tar
                     if member.isfile() or member.islnk()
                 ]
+                links = {_inside(one.name): one.linkname for one in tar if one.issym()}
         except KeyError as error:
             raise InputError(printable(self.root), f"links to what it does not hold ({error})", COPY_AGAIN) from error
         except (tarfile.TarError, OSError) as error:
@@ -59,7 +61,8 @@ class Container:
                 f"is no plain tar file, or a torn one ({error})",
                 "copy it again; if it is compressed, unpack it and pass the folder",
             ) from error
-        self._members = {str(PurePosixPath(name)): (one.offset_data, one.size) for name, one in files}
+        self._members = {_inside(name): (one.offset_data, one.size) for name, one in files}
+        self._members |= {name: self._members[end] for name in links if (end := _end_of(name, links)) in self._members}
         self._folders = {str(above) for name in self._members for above in PurePosixPath(name).parents}
 
     def has(self, path: str) -> bool:
@@ -185,6 +188,20 @@ class Container:
                 self.label(path), f"is {list(values.shape)} and its picture {list(like.shape[:2])}", COPY_AGAIN
             )
         return values.astype(np.float32) / np.float32(per_metre)
+
+
+def _inside(name: str) -> str:
+    """The path of a tar's member inside the root."""
+    return str(PurePosixPath(name))
+
+
+def _end_of(name: str, links: Mapping[str, str]) -> str:
+    """Where a symbolic link of a tar leads, from link to link."""
+    for _ in links:  # those that lead to each other have no end
+        if name not in links:
+            break
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), links[name]))
+    return name
 
 
 def stamp_of(path: Path) -> str:

@@ -23,7 +23,7 @@ class Entry:
         name: its name there.
         rows: numbers, one row for a depth map or for each expression; none where nothing could be scored.
         ranges: depth error by range of true depth, for depth maps.
-        failed: why it could not be read; None if it could.
+        failed: why it could not be read or scored; None if it could.
         stamp: of its files as they were when it was scored (:meth:`deixis.data.dataset.Dataset.stamp`).
         truth: of what it was compared with (:func:`deixis.data.dataset.truth_of`).
     """
@@ -54,8 +54,10 @@ class Journal:
         self.path = path
         self.entries: dict[int, Entry] = {}
         content = path.read_bytes() if path.is_file() else b""
-        self._whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[: self._whole].splitlines(), start=1):
+        whole = content.rfind(b"\n") + 1
+        # Of a whole file nothing is taken back: another run may be adding to it.
+        self._cut_at = whole if whole < len(content) else None
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
             try:
                 entry = Entry(**json.loads(line))
                 self.entries[entry.index] = entry
@@ -76,7 +78,8 @@ class Journal:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("ab")
-                self._file.truncate(self._whole)
+                if self._cut_at is not None:
+                    self._file.truncate(self._cut_at)
             self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())

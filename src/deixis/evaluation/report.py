@@ -138,7 +138,7 @@ def _facts(result: dict[str, Any]) -> str:
     shown = [
         (f"{result['scored']} of {result['count']}", "pictures scored"),
         (result["skipped"], "without anything to score"),
-        (result["failed"], "could not be read"),
+        (result["failed"], "could not be scored"),
         (", ".join(result["text_provenance"]), "text"),
         (result["benchmark"] or "none", "published setting"),
     ]
@@ -391,7 +391,7 @@ def _failures(result: dict[str, Any]) -> str:
     if not result["failures"]:
         return ""
     lines = "".join(f"<li>{escape(line)}</li>" for line in result["failures"])
-    return _section("Could not be read", f"<ul>{lines}</ul>")
+    return _section("Could not be scored", f"<ul>{lines}</ul>")
 
 
 def _provenance(result: dict[str, Any]) -> str:

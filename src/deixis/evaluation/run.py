@@ -137,9 +137,9 @@ def evaluate(
         if result["differs"] == NOTHING_PUBLISHED and result["own_list"] is not None:
             result["notes"].append(f"samples are those of {result['own_list']}, which is not the published list")
         if not result["scored"]:
-            raise InputError(
-                printable(plan.root), f"has no sample that can be scored ({result['failed']} failed)", "check the root"
-            )
+            lost = f"{result['failed']} failed, {result['skipped']} without anything to score"
+            remedy = "see what is said of each" if result["failed"] else "check the root"
+            raise InputError(printable(plan.root), f"has no sample that can be scored ({lost})", remedy)
         rows = [row for entry in entries for row in entry.rows]
         write_text(out / "rows.csv", as_csv(rows))
         if find_spec("pyarrow") is not None:
@@ -181,14 +181,14 @@ def _is_scored(index: int, dataset: Dataset, journal: Journal) -> bool:
 
 
 def open_run(out: Path, about: dict[str, Any]) -> Journal:
-    """The journal of a folder that is empty or was begun by the same run.
+    """The journal of a folder that is empty, was begun by the same run, or by one that ended before it scored anything.
 
     Raises:
         DeixisError: if it was begun by another run, or is damaged.
     """
     path = out / RUN
-    if path.is_file():
-        begun = read_json(path)
+    begun = read_json(path) if path.is_file() else None
+    if begun is not None and (begun.keys() != about.keys() or (out / ROWS).is_file()):
         for key in about:
             if begun.get(key) != json.loads(json.dumps(about[key])):
                 raise UsageError(
@@ -196,7 +196,7 @@ def open_run(out: Path, about: dict[str, Any]) -> Journal:
                     f"was begun with {key} {_short(begun.get(key))}, not {_short(about[key])}",
                     "choose another --out, or remove it",
                 )
-    elif out.is_dir() and any(out.iterdir()):
+    elif begun is None and out.is_dir() and any(not one.name.startswith(".") for one in out.iterdir()):
         raise UsageError(printable(out), "holds other files", "choose another --out")
     else:
         write_json(path, about)
@@ -299,10 +299,15 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_parquet(rows: Sequence[Row]) -> bytes:
-    """The same rows as a Parquet file."""
+    """The same rows as a Parquet file; undecodable bytes of file names are escaped as in the other files."""
     stream = io.BytesIO()
-    parquet().write_table(parquet("pyarrow").Table.from_pylist(list(rows)), stream)
+    table = [{name: _encodable(value) for name, value in row.items()} for row in rows]
+    parquet().write_table(parquet("pyarrow").Table.from_pylist(table), stream)
     return stream.getvalue()
+
+
+def _encodable(value: float | str | None) -> float | str | None:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _scored(plan: Plan, scorer: Scorer | None, todo: Sequence[int], processes: int) -> Iterator[Entry]:
@@ -357,4 +362,4 @@ def _finite(values: Any) -> Any:  # noqa: ANN401 - JSON is anything
 def _short(value: object) -> str:
     if isinstance(value, dict) and "name" in value:
         return f"'{value['name']}'"
-    return repr(value)[:20]
+    return repr(value)

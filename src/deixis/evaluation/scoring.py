@@ -163,7 +163,10 @@ class DepthScorer(Scorer):
         """One row; none where no ground truth is in range."""
         rgb, truth, mask = self._framed(sample)
         found, said = self._predict(sample, rgb, truth.shape)
-        p, t = self._pixels(found, truth, mask)
+        try:
+            p, t = self._pixels(found, truth, mask)
+        except InputError as error:  # a protocol knows no names of samples
+            raise InputError(printable(sample.name), error.problem, error.remedy) from error
         starts = self.setting.ranges
         if not len(t):
             return Entry(index, sample.name)
