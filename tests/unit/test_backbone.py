@@ -136,6 +136,20 @@ def test_sharded_weights(folder: Path) -> None:
     assert "lacks b.safetensors, which its index names" in refusal(folder)
 
 
+def test_the_half_precision_variant_where_there_is_no_other(folder: Path) -> None:
+    for file in (UNET, VAE, TEXT):
+        tensors = {
+            key: value.half() if value.is_floating_point() else value for key, value in load_file(folder / file).items()
+        }
+        save_file(tensors, folder / file)
+    before = StableDiffusion.from_pretrained(folder)
+    for file in (UNET, VAE, TEXT):
+        (folder / file).rename((folder / file).with_suffix(".fp16.safetensors"))
+    assert same(before, StableDiffusion.from_pretrained(folder))
+    save_file({"other": torch.ones(1)}, folder / UNET)  # comes first where there is one
+    assert "lacks conv_in.weight" in refusal(folder)
+
+
 @pytest.mark.parametrize("part", ["vae", "unet", "text_encoder", "tokenizer"])
 def test_missing_part(folder: Path, part: str) -> None:
     (folder / part).rename(folder / f"no_{part}")

@@ -326,10 +326,16 @@ def _read_config(folder: Path, field: str, wanted: tuple[str, ...]) -> dict[str,
 
 
 def _read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
-    """``stem.safetensors``, or the files of ``stem.safetensors.index.json``."""
+    """``stem.safetensors``, the files of ``stem.safetensors.index.json``, or ``stem.fp16.safetensors``.
+
+    The last is all there is where diffusers was told ``variant="fp16"``.
+    """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    half = folder / f"{stem}.fp16.safetensors"
     if single.is_file():
         return read_safetensors(single)
+    if not index.is_file() and half.is_file():
+        return read_safetensors(half)
     if not index.is_file():
         others = sorted(path.name for path in folder.glob("*.bin")) + sorted(
             path.name for path in folder.glob("*.safetensors")
