@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 from unittest import mock
 
+import numpy as np
+import numpy.typing as npt
 import scipy.optimize
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -23,13 +26,13 @@ from deixis.systems.e2e_ft import E2EFT, E2EFTConfig, stretched
 from deixis.systems.lotus import Lotus, LotusConfig, task_embedding
 from deixis.systems.lotus import Task as LotusTask
 from deixis.systems.marigold import Marigold, MarigoldConfig, depth_of
-from tests.parity.iris_rows import Case, Row, follow, groups, recipes_in
+from tests.parity.iris_rows import Case, Row, compare, follow, groups, recipes_in
 
 TASKS: dict[str, LotusTask] = {"annotation": "annotation", "rgb": "reconstruction"}
 # The recording's README: of these the official optimiser moves the shifts by rounding noise; the others are stable.
 UNSTABLE = "affine_median"
-# Merged maps, parameters and cost; and the uncertainty, a median of small numbers, all of which the shifts move.
-UNSTABLE_LIMIT, UNSTABLE_UNCERTAINTY = {"atol": 1e-2}, {"rtol": 0.2}
+# Merged maps, parameters and cost.
+UNSTABLE_LIMIT = {"atol": 1e-2}
 
 
 def _parts(case: Case) -> tuple[AutoencoderKL, UNet2DConditionModel]:
@@ -267,44 +270,50 @@ def check_marigold_ensemble(folder: Path) -> list[Row]:
     maps = case.array("maps")
     for name, found in case.facts["optimiser"].items():
         shifts, reduction = name.startswith("affine"), name.split("_")[1]
-        tolerance, spread = {"rtol": 1e-4}, {"rtol": 1e-4}
-        if name == UNSTABLE:
-            tolerance, spread = UNSTABLE_LIMIT, UNSTABLE_UNCERTAINTY
+        tolerance = UNSTABLE_LIMIT if name == UNSTABLE else {"rtol": 1e-4}
         start = ensemble._start(maps, shift_invariant=shifts)
         for suffix, said, settings in (
             ("", "marigold (max_iter=50, tol=1e-6)", {}),
             ("_maxiter2", "diffusers defaults (max_iter=2, tol=1e-3)", {"iterations": 2, "tolerance": 1e-3}),
         ):
+            merge = partial(
+                ensemble.ensemble_depth,
+                maps,
+                shift_invariant=shifts,
+                reduction=cast(Any, reduction),
+                compat="official",
+                **cast(Any, settings),
+            )
+            with _minima() as minima:
+                depth, uncertainty = merge()
             if said in found:
                 case.check(start.tolist(), "optimiser", name, said, "x0")
-            with _minima() as minima:
-                depth, uncertainty = ensemble.ensemble_depth(
-                    maps,
-                    shift_invariant=shifts,
-                    reduction=cast(Any, reduction),
-                    compat="official",
-                    **cast(Any, settings),
-                )
-            if said in found:
                 # Shifts of all maps at once change nothing in what is merged, and the cost hardly.
                 near = UNSTABLE_LIMIT if shifts else tolerance
                 case.check(minima[0].x, "optimiser", name, said, "x", **near)
                 case.check(float(minima[0].fun), "optimiser", name, said, "fun", **tolerance)
-            case.check_array(f"{name}_depth{suffix}", depth, **tolerance)
-            case.check_array(f"{name}_uncertainty{suffix}", uncertainty, **spread)
+                array = f"{name}_depth{suffix}"
+                if name != UNSTABLE and array in case.arrays:
+                    case.rows.append(compare(case.name, f"{array}, our optimum", depth, case.arrays[array], rtol=1e-4))
+                # Rounding noise leads to other shifts on another processor. At those recorded there is none of it.
+                with _minima(at=np.array(found[said]["x"])):
+                    depth, uncertainty = merge()
+            limit = {"rtol": 1e-4} if said in found else tolerance
+            case.check_array(f"{name}_depth{suffix}", depth, **limit)
+            case.check_array(f"{name}_uncertainty{suffix}", uncertainty, **limit)
     # The optimiser's own account of its way, which differs between its versions, and how stable the recording is.
     case.fact("optimiser")
     return _finish(case, "how", "scipy")
 
 
 @contextmanager
-def _minima() -> Iterator[list[Any]]:
-    """What scipy's optimiser finds meanwhile."""
+def _minima(at: npt.NDArray[np.float64] | None = None) -> Iterator[list[Any]]:
+    """What scipy's optimiser finds meanwhile; ``at`` is found in its place."""
     kept: list[Any] = []
     minimise: Any = scipy.optimize.minimize
 
     def kept_minimise(*given: Any, **named: Any) -> Any:
-        kept.append(minimise(*given, **named))
+        kept.append(minimise(*given, **named) if at is None else SimpleNamespace(x=at))
         return kept[-1]
 
     with mock.patch.object(scipy.optimize, "minimize", kept_minimise):

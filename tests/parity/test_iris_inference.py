@@ -98,6 +98,7 @@ def test_an_ensemble_that_differs_fails(tmp_path: Path) -> None:
         f"optimiser.affine_mean.{settings}.fun",
         f"optimiser.affine_mean.{settings}.x[5]",
         f"optimiser.scale_mean.{settings}.x[1]",
+        "scale_mean_uncertainty",  # merged at the recorded parameters
         "scale_median_uncertainty",
     ]
 
