@@ -64,7 +64,7 @@ class Benchmark:
         """
         why = self.differs(scored=scored, missed=missed, tta=tta, own_list=own_list)
         if why is not None:
-            remedy = f"score all of {self.split} with --tta {self.tta}; deixis eval without --protocol takes a part"
+            remedy = f"evaluate all of {self.split} with --tta {self.tta}; deixis eval without --protocol takes a part"
             raise InputError(self.name, why.replace(";", ","), remedy)
 
 
