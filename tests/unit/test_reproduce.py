@@ -375,8 +375,9 @@ def test_the_best_constant_is_learned_from_training_frames_and_measured_on_the_r
 
     protocol = DepthProtocol("frames", crop="none", max_depth=80.0)
     scenes = Scenes("rooms", protocol)
-    scenes.splits["train"] += [Framed(2, 2, 0), Framed(2, 90, 4)]  # type: ignore[list-item]
-    scenes.splits["heldout"] += [Framed(1, 4, 0), Framed(0, 0, 0), Framed(2, 2, 2)]  # type: ignore[list-item]
+    splits: dict[str, Any] = scenes.splits
+    splits["train"] = [Framed(2, 2, 0), Framed(2, 90, 4)]
+    splits["heldout"] = [Framed(1, 4, 0), Framed(0, 0, 0), Framed(2, 2, 2)]
     found = table4.constant(scenes, 10)
     assert found.metres == 2
     assert found.samples == pytest.approx(np.array([[np.sqrt((1 + 4) / 2), (1 + 0.5) / 2], [0, 0]]))

@@ -34,6 +34,12 @@ MaxPixelsOption = Annotated[
     int,
     typer.Option("--max-pixels", min=1, help="Largest picture read [pixels]; raise it for gigapixel pictures."),
 ]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", min=1, help="Denoising steps of Marigold; the others take one.", show_default="the model's own"
+    ),
+]
 FovOption = Annotated[
     float | None, typer.Option("--fov", help="Horizontal field of view [deg].", show_default="from EXIF")
 ]

@@ -18,6 +18,7 @@ from deixis.cli.common import (
     JsonOption,
     MaxPixelsOption,
     OutOption,
+    StepsOption,
     emit,
     exit_code,
     fail,
@@ -52,15 +53,7 @@ def depth(
     tta: Annotated[
         TTA, typer.Option("--tta", help="flip: the mean with the mirrored picture; windows: as in the papers.")
     ] = "none",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            min=1,
-            help="Denoising steps of Marigold; the others take one.",
-            show_default="the model's own",
-        ),
-    ] = None,
+    steps: StepsOption = None,
     ensemble: Annotated[
         int, typer.Option("--ensemble", min=1, help="Maps from as many noises, merged: Marigold and Lotus-G.")
     ] = 1,

@@ -18,6 +18,7 @@ from deixis.cli.common import (
     DeviceOption,
     JsonOption,
     Settings,
+    StepsOption,
     emit,
     exit_code,
     put,
@@ -69,10 +70,7 @@ def evaluate(
     tta: Annotated[
         TTA, typer.Option("--tta", help="flip: the mean with the mirrored picture; windows: as in the papers.")
     ] = "none",
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", min=1, help="Denoising steps of Marigold.", show_default="the model's own"),
-    ] = None,
+    steps: StepsOption = None,
     ensemble: Annotated[int, typer.Option("--ensemble", min=1, help="Maps from as many noises, merged.")] = 1,
     resolution: Annotated[
         int | None,

@@ -15,6 +15,7 @@ from deixis.cli.common import (
     JsonOption,
     MaxPixelsOption,
     OutOption,
+    StepsOption,
     emit,
     field,
     put,
@@ -54,15 +55,7 @@ def refine(
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|PATH", help="Name (see 'deixis models') or weight folder.")
     ] = "evp-depth-mini",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            min=1,
-            help="Denoising steps of Marigold; the others take one.",
-            show_default="the model's own",
-        ),
-    ] = None,
+    steps: StepsOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of systems that draw noise.")] = 0,
     out: OutOption = OUT,
     max_pixels: MaxPixelsOption = DEFAULT_MAX_PIXELS,
