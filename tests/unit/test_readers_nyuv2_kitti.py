@@ -17,6 +17,7 @@ from PIL import Image
 
 from deixis.cli import main
 from deixis.data import kitti, nyuv2_sets
+from deixis.data.container import Container
 from deixis.data.readers import READERS, open_dataset
 from deixis.data.splits import Listing, split_list
 from deixis.data.world import read_shards
@@ -504,6 +505,17 @@ def test_damaged_and_missing_files_are_named(copied, layout):
     with pytest.raises(InputError, match=rf"{picture.name}: is not there"):
         dataset[0]
     assert list(dataset.missing()) == [f"{picture}: is not there"]
+
+
+def test_checksums_of_pictures_are_looked_at(tmp_path):
+    path = tmp_path / "depth.png"
+    write_png16(path, np.ones((4, 5), np.uint16), {})
+    content = bytearray(path.read_bytes())
+    content[-14] ^= 1  # the pixels' checksum, before the 12 bytes that end a PNG
+    path.write_bytes(content)
+    assert np.asarray(Image.open(path)).all()  # Pillow alone takes it
+    with pytest.raises(InputError, match=r"depth\.png: is damaged"):
+        Container(tmp_path).metres("depth.png", 1000, np.zeros((4, 5, 3), np.uint8))
 
 
 def test_a_torn_mat_is_told(copied):

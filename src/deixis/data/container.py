@@ -215,6 +215,8 @@ def stamp_of(path: Path) -> str:
 
 def _opened(content: bytes) -> Image.Image:
     try:
+        # A damaged PNG may decode to other pixels without an error: only this looks at its checksums.
+        Image.open(io.BytesIO(content)).verify()
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:  # which tells an address in memory, another one each time
         raise ValueError("no picture") from error
