@@ -422,6 +422,15 @@ def test_symbolic_links_in_a_tar_are_files(copied, tmp_path):
     assert not any(linked.files.has(name) for name in ("loop.png", "gone.png"))
 
 
+def test_sparse_files_in_a_tar_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "sparse.tar", "w:", format=tarfile.GNU_FORMAT) as tar:
+        holes = tarfile.TarInfo("./holes.npy")
+        holes.type = tarfile.GNUTYPE_SPARSE
+        tar.addfile(holes)
+    with pytest.raises(InputError, match=r"sparse\.tar: holds \./holes\.npy as a sparse file; pack it without"):
+        Container(tmp_path / "sparse.tar")
+
+
 # ----------------------------------------------------------------------------------------------- wrong roots
 
 
