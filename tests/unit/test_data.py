@@ -146,6 +146,16 @@ def test_damaged_files_are_named(root, kind, damage):
     assert ("has gone" in str(caught.value)) == (damage == "gone")
 
 
+def test_checksums_of_pictures_are_looked_at(root):
+    one = nyuv2.frames(root)[0]
+    content = bytearray(one.depth.read_bytes())
+    content[-14] ^= 1  # the pixels' checksum, before the 12 bytes that end a PNG
+    one.depth.write_bytes(content)
+    assert np.asarray(Image.open(one.depth)).all()  # Pillow alone takes it
+    with pytest.raises(InputError, match="cannot be read"):
+        one.read_depth()
+
+
 def test_pictures_that_are_something_else(root):
     one = nyuv2.frames(root)[0]
     Image.new("RGB", (640, 480)).save(one.depth)

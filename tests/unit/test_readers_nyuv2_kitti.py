@@ -17,6 +17,7 @@ from PIL import Image
 
 from deixis.cli import main
 from deixis.data import kitti, nyuv2_sets
+from deixis.data.container import Container
 from deixis.data.readers import READERS, open_dataset
 from deixis.data.splits import Listing, split_list
 from deixis.data.world import read_shards
@@ -421,6 +422,15 @@ def test_symbolic_links_in_a_tar_are_files(copied, tmp_path):
     assert not any(linked.files.has(name) for name in ("loop.png", "gone.png"))
 
 
+def test_sparse_files_in_a_tar_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "sparse.tar", "w:", format=tarfile.GNU_FORMAT) as tar:
+        holes = tarfile.TarInfo("./holes.npy")
+        holes.type = tarfile.GNUTYPE_SPARSE
+        tar.addfile(holes)
+    with pytest.raises(InputError, match=r"sparse\.tar: holds \./holes\.npy as a sparse file; pack it without"):
+        Container(tmp_path / "sparse.tar")
+
+
 # ----------------------------------------------------------------------------------------------- wrong roots
 
 
@@ -504,6 +514,17 @@ def test_damaged_and_missing_files_are_named(copied, layout):
     with pytest.raises(InputError, match=rf"{picture.name}: is not there"):
         dataset[0]
     assert list(dataset.missing()) == [f"{picture}: is not there"]
+
+
+def test_checksums_of_pictures_are_looked_at(tmp_path):
+    path = tmp_path / "depth.png"
+    write_png16(path, np.ones((4, 5), np.uint16), {})
+    content = bytearray(path.read_bytes())
+    content[-14] ^= 1  # the pixels' checksum, before the 12 bytes that end a PNG
+    path.write_bytes(content)
+    assert np.asarray(Image.open(path)).all()  # Pillow alone takes it
+    with pytest.raises(InputError, match=r"depth\.png: is damaged"):
+        Container(tmp_path).metres("depth.png", 1000, np.zeros((4, 5, 3), np.uint8))
 
 
 def test_a_torn_mat_is_told(copied):

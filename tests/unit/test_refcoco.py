@@ -377,7 +377,13 @@ def test_a_list_names_some_of_a_split(root, tmp_path):
     dataset = RefCoco(root, "refcoco", "unc-val", listing)
     assert dataset.names == names[::-1]
     assert dataset.own_list == str(listing)
-    for content, problem in (("", "names no sample"), ("12345", "names '12345', which is not in this split")):
+    listing.write_text(f"\ufeff{names[0]}", encoding="utf-8")  # as Windows begins them
+    assert RefCoco(root, "refcoco", "unc-val", listing).names == names[:1]
+    for content, problem in (
+        ("", "names no sample"),
+        ("12345", "names '12345', which is not in this split"),
+        (f"{names[0]}\n{refs[0]['ref_id']}", rf"mine\.txt: names '{names[0]}' twice"),
+    ):
         listing.write_text(content)
         with pytest.raises(InputError, match=problem):
             RefCoco(root, "refcoco", "unc-val", listing)

@@ -448,11 +448,12 @@ def test_every_set_is_in_the_table_of_readers(name, originals):
     assert {one for lists in reader.lists.values() for one in lists} <= set(split_lists())
 
 
-@pytest.mark.parametrize("name", ["vkitti2", "hypersim", "diode"])
-def test_lines_of_another_set(name, originals, tmp_path):
+@pytest.mark.parametrize("picture", ["holiday/beach.jpg", "beach.jpg"])
+@pytest.mark.parametrize("name", ["vkitti2", "hypersim", "diode", "eth3d", "scannet"])
+def test_lines_of_another_set(name, picture, originals, tmp_path):
     path = tmp_path / "list.txt"
-    path.write_text("holiday/beach.jpg holiday/beach.png\n")
-    with pytest.raises(InputError, match=r"holiday/beach\.jpg"):
+    path.write_text(f"{picture} holiday/beach.png holiday/mask.npy\n")
+    with pytest.raises(InputError, match=rf"list\.txt: names '{picture}', which is"):
         read(name, originals[name], list_file=path)
 
 

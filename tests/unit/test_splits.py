@@ -179,6 +179,7 @@ def test_what_is_no_list_is_refused(lists, tmp_path, content, problem):
 
 def test_paths_stay_inside_the_root():
     assert inside("/bathroom/rgb_00045.jpg") == "bathroom/rgb_00045.jpg"
+    assert inside("./bathroom//rgb_00045.jpg") == "bathroom/rgb_00045.jpg"  # as a tar's members are called
     with pytest.raises(UsageError, match="leads out"):
         inside("a/../../secret.png")
 

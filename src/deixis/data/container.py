@@ -53,6 +53,7 @@ class Container:
                     if member.isfile() or member.islnk()
                 ]
                 links = {_inside(one.name): one.linkname for one in tar if one.issym()}
+                sparse = next((one.name for one in tar if one.issparse()), None)
         except KeyError as error:
             raise InputError(printable(self.root), f"links to what it does not hold ({error})", COPY_AGAIN) from error
         except (tarfile.TarError, OSError) as error:
@@ -61,6 +62,9 @@ class Container:
                 f"is no plain tar file, or a torn one ({error})",
                 "copy it again; if it is compressed, unpack it and pass the folder",
             ) from error
+        if sparse is not None:  # its bytes do not lie there one after the other
+            remedy = "pack it without --sparse, or unpack it and pass the folder"
+            raise InputError(printable(self.root), f"holds {printable(sparse)} as a sparse file", remedy)
         self._members = {_inside(name): (one.offset_data, one.size) for name, one in files}
         self._members |= {name: self._members[end] for name in links if (end := _end_of(name, links)) in self._members}
         self._folders = {str(above) for name in self._members for above in PurePosixPath(name).parents}
@@ -215,6 +219,8 @@ def stamp_of(path: Path) -> str:
 
 def _opened(content: bytes) -> Image.Image:
     try:
+        # A damaged PNG may decode to other pixels without an error: only this looks at its checksums.
+        Image.open(io.BytesIO(content)).verify()
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:  # which tells an address in memory, another one each time
         raise ValueError("no picture") from error

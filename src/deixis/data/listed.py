@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy.typing as npt
@@ -166,7 +166,10 @@ class PlainFrames(ListedFrames):
         return [(picture, (picture, self.depth_path(picture))) for picture in pictures]
 
     def listed(self, lines: Sequence[Paths]) -> list[tuple[str, Paths]]:
-        """The lines as they are. Raises InputError for depth of another picture."""
+        """The lines as they are. Raises InputError for one in another layout, or with depth of another picture."""
         for picture, depth in lines:
+            if not PurePosixPath(picture).match(self.expected):
+                problem = f"is no picture of {self.name}"
+                raise InputError(printable(picture), problem, f"correct the list: {self.expected}")
             check_pair(depth, picture, self.depth_path(picture))
         return [(line[0], line) for line in lines]

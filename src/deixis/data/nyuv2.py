@@ -113,6 +113,8 @@ class Frame:
 def _decoded(path: Path, decode: Callable[[Image.Image], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     try:
         with Image.open(path) as image:
+            image.verify()  # as the container does
+        with Image.open(path) as image:
             return decode(image)
     # Pillow reports damage as any of these.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

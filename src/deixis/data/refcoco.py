@@ -18,6 +18,7 @@ import io
 import json
 import math
 import pickle
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -279,7 +280,7 @@ class RefCoco(Dataset):
 def _listed(refs: Sequence[_Ref], file: Path) -> list[_Ref]:
     """The refs that a list names, in its order."""
     try:
-        wanted = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        wanted = [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(
@@ -292,7 +293,12 @@ def _listed(refs: Sequence[_Ref], file: Path) -> list[_Ref]:
         raise InputError(
             printable(file), problem, "name samples of the split, such as 000000000042-7, or their refs' numbers"
         )
-    return [known[one] for one in wanted]
+    found = [known[one] for one in wanted]
+    times = Counter(ref.name for ref in found)
+    twice = next((one for one, ref in zip(wanted, found, strict=True) if times[ref.name] > 1), None)
+    if twice is not None:
+        raise InputError(printable(file), f"names '{printable(twice)}' twice", "leave each sample on one line")
+    return found
 
 
 @dataclass(frozen=True)

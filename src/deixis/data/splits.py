@@ -198,15 +198,15 @@ def fetch_list(name: str, out: Path) -> Path:
 
 
 def inside(path: str) -> str:
-    """A path of a list, relative to the root: some lists begin theirs with a slash.
+    """A path of a list, relative to the root: some lists begin theirs with a slash, or with ``./``.
 
     Raises:
         UsageError: if it leads out of the root.
     """
-    relative = path.lstrip("/")
-    if ".." in PurePosixPath(relative).parts:
+    relative = PurePosixPath(path.lstrip("/"))
+    if ".." in relative.parts:
         raise UsageError(printable(path), "leads out of the dataset's root", "correct the list")
-    return relative
+    return str(relative)
 
 
 def _read(path: Path) -> bytes:
