@@ -305,6 +305,8 @@ def test_long_texts_are_read_whole(pipeline: Make) -> None:
     assert long.strip().endswith(lost.strip())
     assert model.remark(long) is None
     assert "ignores the end" in (model.remark(long, "official") or "")
+    with pytest.warns(UserWarning, match="ignores the end of a long text as its original does"):
+        model(picture(), long, resolution=0, compat="official")
     # A text that fits is the same either way.
     assert torch.equal(*(encode_whole(tower, model.tokenizer, "a red chair", official=o)[0] for o in (True, False)))
 
