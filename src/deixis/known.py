@@ -37,12 +37,17 @@ _BOUND = re.compile(
     re.IGNORECASE,
 )
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:{_UNIT})?\s*(?:-|\bto\b|\bor\b)\s*{_PART}", re.IGNORECASE)
-_FROM_HERE = r"(?: (?:from|in front of|to) (?:me|us|here|the (?:camera|viewer|lens|observer|photographer)))?"
+_HERE = r"(?:me|us|here|the (?:camera|viewer|lens|observer|photographer))"
+_FROM_HERE = rf"(?: (?:from|in front of|to) {_HERE})?"
+# The distance from one thing to another is none from the camera; a chair "next to" the bed is one thing.
+_FROM_ONE = rf"from(?! .+(?<! next)(?<! close) to (?!{_HERE}))"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:the )?(?:distance|depth) (?:to|of|from) (?P<name>.+?)(?: is|:| =|=) ?{_ABOUT}{_LENGTH}(?: away)?",
-        rf"(?:it is |it's |there are )?{_ABOUT}{_LENGTH} (?:from (?:me|us|here|the camera) )?to (?P<name>.+)",
+        rf"(?:the )?(?:distance|depth) (?:from {_HERE} to|between {_HERE} and|to|of|{_FROM_ONE}) (?P<name>.+?)"
+        rf"(?: (?:from|to) {_HERE})?(?: is|:| =|=) ?{_ABOUT}{_LENGTH}(?: away)?",
+        rf"(?:it is |it's |there are )?{_ABOUT}{_LENGTH} (?:from {_HERE} )?to (?P<name>.+)",
+        r"(?!(?:the )?(?:distance|depth) (?:to|of|from|between) )"
         rf"(?P<name>.+?)(?P<verb> is| are|'s| stands?| lies?|:| =|=)? ?{_ABOUT}{_LENGTH}"
         rf"(?: (?:away|off|far|distant|deep))?{_FROM_HERE}",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -84,7 +85,8 @@ class RelativePredictor:
             ensemble: maps from as many noises, merged; for systems that draw noise.
             seed: of the noise.
             resolution: longer side at which the picture goes through the network [px]; 0 for its own.
-            compat: ``official`` for the originals' resizing, ensembling and text; see the module.
+            compat: ``official`` for the originals' resizing, ensembling and text; see the module. What it makes of a
+                text that is too long is a warning.
             max_pixels: largest picture read.
 
         Raises:
@@ -114,6 +116,9 @@ class RelativePredictor:
             return [one for one in found if isinstance(one, Depth)]
         if text is not None and not isinstance(text, str):
             raise UsageError("text", "is a list for one picture", "pass one string")
+        note = self.remark(text, compat)
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
         loaded = image if isinstance(image, LoadedImage) else read_image(image, max_pixels=max_pixels)
         began = time.perf_counter()
         with torch.inference_mode():

@@ -192,6 +192,10 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
     return change
 
 
+def other_latents(folder: Path) -> None:
+    AutoencoderKL.from_config({**CONFIG["vae"], "latent_channels": 8}).save_pretrained(folder / "vae")
+
+
 def flow_matching(folder: Path) -> None:
     about = {"_class_name": "FlowMatchEulerDiscreteScheduler", "timestep_spacing": "trailing"}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(about))
@@ -216,6 +220,7 @@ def flow_matching(folder: Path) -> None:
         ("marigold-v1-1", edit("scheduler/scheduler_config.json", prediction_type="odd"), "says prediction_type 'odd'"),
         ("marigold-v1-1", edit("model_index.json", default_denoising_steps=1001), "says default_denoising_steps 1001"),
         ("marigold-v1-1", lambda folder: shutil.rmtree(folder / "vae"), "has no 'vae' folder"),
+        ("lotus-d", other_latents, "has latents of 8 channels and a unet that gives 4, where lotus-d has 4"),
         ("lotus-d", edit("vae/config.json", scaling_factor=None), r"vae/config\.json: says scaling_factor None"),
         ("e2e-ft", edit("vae/config.json", scaling_factor=0.0), r"vae/config\.json: says scaling_factor 0\.0"),
         ("marigold-v1-1", lambda folder: (folder / "model_index.json").write_text("{"), "is not JSON"),
@@ -300,6 +305,8 @@ def test_long_texts_are_read_whole(pipeline: Make) -> None:
     assert long.strip().endswith(lost.strip())
     assert model.remark(long) is None
     assert "ignores the end" in (model.remark(long, "official") or "")
+    with pytest.warns(UserWarning, match="ignores the end of a long text as its original does"):
+        model(picture(), long, resolution=0, compat="official")
     # A text that fits is the same either way.
     assert torch.equal(*(encode_whole(tower, model.tokenizer, "a red chair", official=o)[0] for o in (True, False)))
 

@@ -121,6 +121,13 @@ def read_pipeline(folder: Path) -> Pipeline:
         )
     scheduler = _read_scheduler(schedule, system)
     vae, unet = read_autoencoder(places["vae"]), read_denoiser(folder / "unet")
+    latents, given = vae.config.latent_channels, unet.config.out_channels
+    if (latents, given) != (4, 4):
+        raise ModelError(
+            folder,
+            f"has latents of {latents} channels and a unet that gives {given}, where {system} has 4",
+            "copy vae and unet from one source",
+        )
     tokenizer = read_tokenizer(places["tokenizer"])
     tower = TextTower(read_text_encoder(places["text_encoder"]), frozen=True)
     width = unet.config.cross_attention_dim

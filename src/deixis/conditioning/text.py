@@ -25,6 +25,9 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str], tokens: int) -> Ten
 
     Padding repeats the tokenizer's padding token (CLIP: the end-of-text token) and is not masked, as in
     EVP and VPD, whose attention maps have one channel per position.
+
+    Raises:
+        UsageError: without texts.
     """
     if not texts:
         raise UsageError("texts", "is empty", "pass at least one sentence")
@@ -60,7 +63,7 @@ class TextTower(nn.Module):
 def encode_whole(
     tower: TextTower, tokenizer: CLIPTokenizer, text: str, *, padding: Padding = "none", official: bool = False
 ) -> tuple[Tensor, str | None]:
-    """One text of any length as vectors [1, T, C], without padding, as Marigold, Lotus and E2E-FT are asked.
+    """One text of any length as vectors [1, T, C], as Marigold, Lotus and E2E-FT are asked.
 
     The empty text is two vectors, its start and its end, or 77 with padding. A text that is longer than the tower
     reads is cut into chunks between words, each with a start and an end of its own, whose vectors follow each other.

@@ -897,7 +897,7 @@ COUNTED = (
     "{word} of the {p} from the {start}",
     "{n} number {count} from the {start}",
 )
-# Small words that are written where phrases are put together.
+# Small words that are written where phrases are put together; only `vocabulary` reads them.
 GLUE = "a an the some and with is are one of from to at away that on only where half metre meter number in more than"
 
 _IRREGULAR = {
