@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 
 from deixis.backbones.lighten import lighten_autoencoder, lighten_unet
 from deixis.checkpoints.pipelines import Pipeline, read_pipeline, save_pipeline
-from deixis.conditioning.text import encode_whole
+from deixis.conditioning.text import encode_whole, no_text, one_each
 from deixis.devices import choose_device
 from deixis.ensemble import Compat, ensemble_depth
 from deixis.errors import UsageError, quoted
@@ -105,15 +105,11 @@ class RelativePredictor:
             "max_pixels": max_pixels,
         }
         if isinstance(image, (list, tuple)):
-            texts = [text] * len(image) if text is None or isinstance(text, str) else list(text)
-            if len(texts) != len(image):
-                raise UsageError(
-                    "text", f"has {len(texts)} entries for {len(image)} pictures", "pass one string, or one each"
-                )
+            texts = one_each(text, len(image))
             found = [self(one, words, **settings) for one, words in zip(image, texts, strict=True)]
             return [one for one in found if isinstance(one, Depth)]
         if text is not None and not isinstance(text, str):
-            raise UsageError("text", "is a list for one picture", "pass one string")
+            raise no_text(text, "string")
         loaded = image if isinstance(image, LoadedImage) else read_image(image, max_pixels=max_pixels)
         began = time.perf_counter()
         with torch.inference_mode():
