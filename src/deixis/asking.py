@@ -11,7 +11,7 @@ distances and their difference are given; the length of the line between the thi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, overload
 
@@ -136,6 +136,8 @@ def ask(
     # Whatever can be wrong with the words and numbers is found before a model is loaded.
     parse_question(question)
     choose_camera(None, (1, 1), fov, focal_px)
+    for name, stated in (("known", known), ("known_points", known_points)):
+        _check_strings(name, stated)
     things = [parse_known(one) for one in known]
     points = [parse_known_point(one) for one in known_points]
     check_calibration(bool(things or points), metric is not None)
@@ -217,7 +219,15 @@ def _mask_model(model: str | os.PathLike[str] | MaskModel) -> MaskModel:
     loaded = _load(model)
     if getattr(loaded, "kind", None) in DEPTH_KINDS:
         raise UsageError(_label(model), "gives depth, not masks", "use one such as evp-refer-mini for masks")
+    if not callable(loaded):
+        raise UsageError(_label(model), "is not a referring system", "use one such as evp-refer-mini for masks")
     return cast("MaskModel", loaded)
+
+
+def _check_strings(name: str, given: object) -> None:
+    """Refuse one string where a list is meant, which would be read letter by letter, and what holds no strings."""
+    if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(one, str) for one in given):
+        raise UsageError(name, "is no list of strings", f"pass {name}=[...]")
 
 
 def _load(model: object) -> object:

@@ -28,13 +28,18 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` as the home folder; as it is where nobody knows that folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - the other raises where there is no home
+
+
 def cached(hub_id: str, parts: Sequence[str]) -> Path | None:
     """The folder of a hub id in the hub's cache, None unless it is there with its ``parts``.
 
     The cache is where huggingface_hub documents it; importing that library takes longer than a light command may.
     """
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+    cache = expanded(os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))
     model = cache / f"models--{hub_id.replace('/', '--')}"
     try:
         revision = (model / "refs" / "main").read_text(encoding="utf-8").strip()

@@ -523,6 +523,8 @@ def check_out(out: Path) -> None:
     Raises:
         UsageError: if they cannot.
     """
+    if any(len(os.fsencode(part)) > MAX_NAME for part in out.parts):
+        raise UsageError(printable(out), "cannot be made (a name in it is too long)", "choose another --out")
     nearest = out.absolute()
     while not os.path.lexists(nearest):
         nearest = nearest.parent

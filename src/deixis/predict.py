@@ -20,6 +20,7 @@ from deixis.checkpoints.folder import Manifest, Preprocessing, load_folder, read
 from deixis.checkpoints.layout import MANIFEST
 from deixis.checkpoints.pipelines import read_pipeline
 from deixis.conditioning.describe import Describer, Encode, encoder, unread
+from deixis.conditioning.text import no_text, one_each
 from deixis.devices import choose_device
 from deixis.errors import ModelError, UsageError, quoted
 from deixis.io import DEFAULT_MAX_PIXELS, ImageSource, LoadedImage, read_image
@@ -218,10 +219,10 @@ class DepthPredictor(_Predictor):
         if tta not in get_args(TTA):
             raise UsageError(f"tta '{tta}'", "is not known", f"use one of {', '.join(get_args(TTA))}")
         if isinstance(image, (list, tuple)):
-            texts = _one_each(text, len(image))
+            texts = one_each(text, len(image))
             return [self(one, words, tta=tta, max_pixels=max_pixels) for one, words in zip(image, texts, strict=True)]
         if text is not None and not isinstance(text, str):
-            raise UsageError("text", "is a list for one picture", "pass one string")
+            raise no_text(text, "string")
         loaded = self._read(image, max_pixels)
         vectors, said = self.describe(text)
         height, width = loaded.rgb.shape[:2]
@@ -301,7 +302,7 @@ class MaskPredictor(_Predictor):
             UsageError: for an empty expression, a model without text, or counts that differ.
         """
         if isinstance(image, (list, tuple)):
-            texts = _one_each(text, len(image))
+            texts = one_each(text, len(image))
             return [
                 self(one, words or "", size=size, max_pixels=max_pixels)
                 for one, words in zip(image, texts, strict=True)
@@ -309,7 +310,7 @@ class MaskPredictor(_Predictor):
         if text is None:
             raise UsageError("expression", "is missing", "say what to look for, for example 'the red chair'")
         if not isinstance(text, str):
-            raise UsageError("text", "is a list for one picture", "pass one expression")
+            raise no_text(text, "expression")
         if not text.strip():
             raise UsageError("expression", "is empty", "say what to look for, for example 'the red chair'")
         if self.encode is None:
@@ -433,14 +434,6 @@ def _check_preprocessing(path: Path, manifest: Manifest) -> None:
     for name, (value, is_right) in wrong.items():
         if not is_right:
             raise ModelError(path, f"says {name} {value!r}", "copy or convert the weights again")
-
-
-def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str | None]:
-    if text is None or isinstance(text, str):
-        return [text] * count
-    if len(text) != count:
-        raise UsageError("text", f"has {len(text)} entries for {count} pictures", "pass one string, or one each")
-    return list(text)
 
 
 def _batch_that_fits(picture: Tensor) -> int:

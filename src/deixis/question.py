@@ -244,9 +244,11 @@ def parse_question(text: str) -> Question:
         text: "how far is the red chair?", "the red chair", "which is nearer, the lamp or the sofa?", ...
 
     Raises:
-        UsageError: if nothing is asked, if what is asked is not a distance, or if it names no thing, more
-            than two things, or the same thing twice.
+        UsageError: if it is no string, if nothing is asked, if what is asked is not a distance, or if it names no
+            thing, more than two things, or the same thing twice.
     """
+    if not isinstance(text, str):
+        raise UsageError("question", f"is of type {type(text).__name__}", _EXAMPLE)
     if not any(character.isalnum() for character in text):
         raise UsageError(quoted(text), "is not a question", _EXAMPLE)
     if len(text) > MAX_LENGTH:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from deixis.checkpoints.layout import INDEX, MANIFEST, kind_of, read_json, system_of
 from deixis.errors import ModelError, quoted
-from deixis.hub import cached, fetch, fetch_files, is_hub_id
+from deixis.hub import cached, expanded, fetch, fetch_files, is_hub_id
 from deixis.types import DepthKind
 
 if TYPE_CHECKING:
@@ -289,8 +289,8 @@ def find_parts(source: str, patterns: Sequence[str]) -> Path:
     Raises:
         ModelError: if there is none.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = expanded(source)
+    if source and path.is_dir():  # "" is no name of the folder one is in
         return path
     if source and path.name == source and (shipped_folder() / source).is_dir():
         return shipped_folder() / source

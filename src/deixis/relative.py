@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 
 from deixis.backbones.lighten import lighten_autoencoder, lighten_unet
 from deixis.checkpoints.pipelines import Pipeline, read_pipeline, save_pipeline
-from deixis.conditioning.text import encode_whole
+from deixis.conditioning.text import encode_whole, no_text, one_each
 from deixis.devices import choose_device
 from deixis.ensemble import Compat, ensemble_depth
 from deixis.errors import UsageError, quoted
@@ -107,15 +107,11 @@ class RelativePredictor:
             "max_pixels": max_pixels,
         }
         if isinstance(image, (list, tuple)):
-            texts = [text] * len(image) if text is None or isinstance(text, str) else list(text)
-            if len(texts) != len(image):
-                raise UsageError(
-                    "text", f"has {len(texts)} entries for {len(image)} pictures", "pass one string, or one each"
-                )
+            texts = one_each(text, len(image))
             found = [self(one, words, **settings) for one, words in zip(image, texts, strict=True)]
             return [one for one in found if isinstance(one, Depth)]
         if text is not None and not isinstance(text, str):
-            raise UsageError("text", "is a list for one picture", "pass one string")
+            raise no_text(text, "string")
         note = self.remark(text, compat)
         if note is not None:
             warnings.warn(note, stacklevel=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -393,6 +394,8 @@ def test_a_relative_or_wrong_model_is_refused() -> None:
         ask(PICTURE, "the chair", depth=LeftMask(), segment=LeftMask())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="gives depth, not masks"):
         ask(PICTURE, "the chair", depth=FlatDepth(), segment=FlatDepth())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="is not a referring system"):
+        ask(PICTURE, "the chair", depth=FlatDepth(), segment=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -403,9 +406,14 @@ def test_a_relative_or_wrong_model_is_refused() -> None:
         ("the chair", {"fov": 180.0}, "180"),
         ("the chair", {"focal_px": -1.0}, "-1"),
         ("the chair", {"focal_px": float("nan")}, "nan"),
+        (None, {}, "question: is of type NoneType"),
+        (["the chair"], {}, "question: is of type list"),
+        ("the chair", {"known": "the door is 2.0 m away"}, "known: is no list of strings"),
+        ("the chair", {"known": None}, "known: is no list of strings"),
+        ("the chair", {"known_points": [(8, 9, 2.0)]}, "known_points: is no list of strings"),
     ],
 )
-def test_wrong_usage_is_found_before_a_model_is_loaded(question: str, options: dict[str, float], problem: str) -> None:
+def test_wrong_usage_is_found_before_a_model_is_loaded(question: Any, options: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         ask("nowhere.jpg", question, depth="no-such-model", segment="no-such-model", **options)
 

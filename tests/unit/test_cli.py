@@ -17,16 +17,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from deixis import __version__
+from deixis.backbones.stable_diffusion import StableDiffusion
 from deixis.cli import app, main
 from deixis.cli.common import INTERRUPTED, NO_READER, field
-from deixis.errors import DeixisError
+from deixis.errors import DeixisError, ModelError
 from deixis.io import check_out, printable
 from tests import awkward
 from tests.awkward import exif, photo
@@ -643,6 +644,27 @@ def test_models_lists_every_weight(run: Run) -> None:
     lines = run("models").out.splitlines()
     assert [line.split("\t")[0] for line in lines] == list(by_name)
     assert all(line.count("\t") == 5 for line in lines)
+
+
+def test_nobody_knows_the_home_folder(run: Run, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a user without an entry in its list of users."""
+
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(user)
+
+    for name in ("HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "DEIXIS_DATA_LISTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert run("models").code == 0
+    assert run("data", "lists").code == 0
+    for command in ("caption", "latent-std"):
+        wrong(run(command, room, "--model", "~/x"), "'~/x': is neither a folder nor a hub id")
+    with pytest.raises(ModelError, match="~/x: is not a file or folder here"):
+        StableDiffusion.from_pretrained("~/x")
+
+
+def test_no_name_is_not_the_folder_one_is_in(run: Run, room: Path) -> None:
+    wrong(run("caption", room, "--model", ""), "'': is neither a folder nor a hub id")
 
 
 def test_the_shipped_weights_are_there(run: Run, room: Path) -> None:

@@ -1031,6 +1031,8 @@ def test_places_for_outputs_are_checked_and_not_made(tmp_path: Path) -> None:
         io.check_out(tmp_path / "file")
     with pytest.raises(UsageError, match="cannot be made"):
         io.check_out(tmp_path / "file/deep")
+    with pytest.raises(UsageError, match=r"a name in it is too long\); choose another --out"):
+        io.check_out(tmp_path / ("n" * 256) / "deep")
 
 
 def test_a_place_for_outputs_without_permission(nobody: Path) -> None:

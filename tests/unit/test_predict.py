@@ -172,6 +172,9 @@ def test_lists_give_lists(depth: DepthPredictor, mask: MaskPredictor) -> None:
     [
         (([photo()] * 3, ["a", "b"]), "text: has 2 entries for 3 pictures; pass one string, or one each"),
         ((photo(), ["a"]), "text: is a list for one picture"),
+        ((photo(), 3), "text: is of type int; pass one string"),
+        (([photo()], 3), "text: is of type int; pass one string, or one each"),
+        (([photo()], [3]), "text: is of type int; pass one string"),
         (([], ["a"]), "has 1 entries for 0 pictures"),
         ((b"bytes",), "is not a picture source"),
         ((None,), "is not a picture source"),
@@ -193,6 +196,7 @@ def test_inputs_that_make_no_sense(depth: DepthPredictor, arguments: tuple[Any, 
         (" \n", "expression: is empty"),
         (None, "expression: is missing"),
         (["a"], "text: is a list for one picture"),
+        (3, "text: is of type int; pass one expression"),
     ],
 )
 def test_expressions_that_make_no_sense(mask: MaskPredictor, text: Any, match: str) -> None:

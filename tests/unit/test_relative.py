@@ -143,6 +143,11 @@ def test_lists_and_their_texts(pipeline: Make) -> None:
         model([picture(), picture()], ["a"])
     with pytest.raises(UsageError, match="is a list for one picture"):
         model(picture(), ["a"])
+    wrong: Any = 3
+    with pytest.raises(UsageError, match="is of type int; pass one string"):
+        model(picture(), wrong)
+    with pytest.raises(UsageError, match="is of type int; pass one string, or one each"):
+        model([picture()], wrong)
 
 
 @pytest.mark.parametrize(

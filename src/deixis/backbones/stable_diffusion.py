@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from deixis.backbones.weights import fill, name_some, read_safetensors
 from deixis.errors import ModelError
-from deixis.hub import fetch, is_hub_id
+from deixis.hub import expanded, fetch, is_hub_id
 from deixis.registry import shipped_folder
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer")
@@ -106,7 +106,7 @@ class StableDiffusion:
         Raises:
             ModelError: if ``source`` is none of these, or a part is missing, damaged or does not fit.
         """
-        path = Path(source).expanduser()
+        path = expanded(source)
         if path.is_file():
             return cls._from_single_file(path, config or architecture(SD1))
         if path.is_dir():

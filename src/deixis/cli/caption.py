@@ -22,6 +22,7 @@ from deixis.cli.common import (
     say,
 )
 from deixis.errors import UsageError
+from deixis.hub import expanded
 from deixis.io import DEFAULT_MAX_PIXELS, check_out, collect_inputs, printable
 from deixis.registry import CAPTIONER_FILES, find_parts
 
@@ -94,7 +95,7 @@ def caption(
 
     parquet()
     asked = PROMPTS[family_of(folder)] if prompt is None else prompt
-    name = folder.resolve().name if Path(model).expanduser().is_dir() else model
+    name = folder.resolve().name if expanded(model).is_dir() else model
     settings = Settings(name, version_of(folder), asked, seed, max_new_tokens)
 
     def report(failure: Failure) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import torch
@@ -13,6 +13,28 @@ from deixis.errors import UsageError
 
 # What follows the end of a text: nothing, or padding up to the length that the tower reads, heard like words.
 Padding = Literal["none", "max_length"]
+
+
+def one_each(text: str | Collection[str | None] | None, count: int) -> list[str | None]:
+    """The texts of as many pictures, given one for all or one each.
+
+    Raises:
+        UsageError: for another number of them, or for what is no text.
+    """
+    if text is None or isinstance(text, str):
+        return [text] * count
+    if not isinstance(text, Collection):
+        raise no_text(text, "string, or one each")
+    if len(text) != count:
+        raise UsageError("text", f"has {len(text)} entries for {count} pictures", "pass one string, or one each")
+    return list(text)
+
+
+def no_text(given: object, wanted: str) -> UsageError:
+    """The error of a text that is something else than one string."""
+    is_list = isinstance(given, (list, tuple))
+    problem = "is a list for one picture" if is_list else f"is of type {type(given).__name__}"
+    return UsageError("text", problem, f"pass one {wanted}")
 
 
 def legible(text: str) -> str:

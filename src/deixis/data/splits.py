@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from urllib.request import urlopen
 
 from deixis.errors import InputError, UsageError
+from deixis.hub import expanded
 from deixis.io import check_out, printable, write_text
 
 FOLDER_VARIABLE = "DEIXIS_DATA_LISTS"
@@ -91,7 +92,7 @@ class Listing:
 
 def lists_folder() -> Path:
     """Where lists are looked for: ``$DEIXIS_DATA_LISTS``, or else ``~/.cache/deixis/lists``."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "deixis" / "lists")
+    return Path(os.environ.get(FOLDER_VARIABLE) or expanded("~/.cache/deixis/lists"))
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any
 from deixis.data.readers import READERS
 from deixis.data.splits import split_lists
 from deixis.errors import DeixisError, UsageError
-from deixis.hub import is_hub_id
+from deixis.hub import expanded, is_hub_id
 from deixis.io import printable
 from deixis.protocols.affine import AffineProtocol
 from deixis.protocols.depth import DepthProtocol
@@ -178,7 +178,7 @@ def _missing(scores: Sequence[Score], given: Given, available: set[str]) -> list
             lines.append(f"data {dataset} ({split}, {count}): {DATASETS[dataset]}; then --root {dataset}=DIR")
         names = LISTS.get(dataset, ())
         if names and not any(lists[one].local.is_file() for one in names):
-            remedy = lists[names[0]].remedy.replace(str(Path.home()), "~")
+            remedy = lists[names[0]].remedy.replace(str(expanded("~")), "~")
             lines.append(f"list {names[0]}: {lists[names[0]].source}; {remedy}")
         if name in given.weights or name in available:
             continue
