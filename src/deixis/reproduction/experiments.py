@@ -192,7 +192,7 @@ EXPERIMENTS = {
                 Score("12", "evp-depth-nyu", NYU),
             ),
             "table4",
-            hours=8,
+            hours=2,
         ),
         Experiment(
             "evp.figure4",

@@ -56,7 +56,7 @@ QUICK = Scale(
     24,
     2,
     Extent(seeds=2, frames=12, step_frames=6, refined=12),
-    table4=(*_SMALL, *_FEW, "optimisation.steps=30", "crop=64"),
+    table4=(*_FEW, "optimisation.steps=30"),
     iris=(*_SMALL, *_FEW, "optimisation.steps=40", "optimisation.eval_every=10"),
 )
 
