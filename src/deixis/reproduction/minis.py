@@ -224,7 +224,7 @@ def _table4(given: Given, scale: Scale) -> Section:
 
 _ORDERING = ("better in the paper", "other", "shows", "ours", "the other", "difference, 95 %", "seeds agree")
 _PROTOCOLS = {
-    "nyuv2": "held-out rooms of its labelled training frames, Eigen crop at 640 x 480, up to 10 m",
+    "nyuv2": "labelled training frames of held-out rooms, Eigen crop at 640 x 480, up to 10 m",
     "rooms": "held-out frames, whole at their own size",
     "roads": "held-out frames, whole at their own size",
 }
