@@ -30,7 +30,10 @@ def is_hub_id(name: str) -> bool:
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """A path with ``~`` as the home folder; as it is where nobody knows that folder."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - the other raises where there is no home
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def cached(hub_id: str, parts: Sequence[str]) -> Path | None:

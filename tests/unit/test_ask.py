@@ -388,14 +388,17 @@ def test_the_stated_focal_length_goes_before_exif() -> None:
 def test_a_relative_or_wrong_model_is_refused() -> None:
     relative = FlatDepth()
     relative.kind = "affine"
+    depth_model: Any = FlatDepth()
+    mask_model: Any = LeftMask()
+    none: Any = None
     with pytest.raises(KindError, match="evp-depth-mini"):
         ask(PICTURE, "the chair", depth=relative, segment=LeftMask())
     with pytest.raises(UsageError, match="is not a depth system"):
-        ask(PICTURE, "the chair", depth=LeftMask(), segment=LeftMask())  # type: ignore[arg-type]
+        ask(PICTURE, "the chair", depth=mask_model, segment=mask_model)
     with pytest.raises(UsageError, match="gives depth, not masks"):
-        ask(PICTURE, "the chair", depth=FlatDepth(), segment=FlatDepth())  # type: ignore[arg-type]
+        ask(PICTURE, "the chair", depth=depth_model, segment=depth_model)
     with pytest.raises(UsageError, match="is not a referring system"):
-        ask(PICTURE, "the chair", depth=FlatDepth(), segment=None)  # type: ignore[arg-type]
+        ask(PICTURE, "the chair", depth=depth_model, segment=none)
 
 
 @pytest.mark.parametrize(
