@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FULL_FRAME_DIAGONAL_MM = math.hypot(36.0, 24.0)
 """Diagonal of the 36 mm x 24 mm frame that "35 mm equivalent" refers to (CIPA DCG-001) [mm]."""
 
+SMALLEST_FOCAL_PX = 1e-6
+
 EXIF_FOV_DEG = (1.0, 160.0)
 """Diagonal fields of view that are taken from EXIF; anything else is a wrong entry [deg]."""
 
@@ -56,7 +58,7 @@ class Camera:
         width, height: size of the image [px].
 
     Raises:
-        UsageError: if a number is not finite, or a focal length or size is not positive.
+        UsageError: if a number is not finite, a size not positive, or a focal length below :data:`SMALLEST_FOCAL_PX`.
     """
 
     fx: float
@@ -69,8 +71,9 @@ class Camera:
     def __post_init__(self) -> None:
         for name in ("fx", "fy"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"focal length {name}", f"is {value}", "give a number of pixels above 0")
+            # Smaller ones, which no lens has, put what is seen farther off than a float can say.
+            if not SMALLEST_FOCAL_PX <= value < math.inf:
+                raise UsageError(f"focal length {name}", f"is {value}", "give it in pixels, for example 500")
         for name in ("cx", "cy"):
             if not math.isfinite(getattr(self, name)):
                 raise UsageError(f"principal point {name}", "is not finite", "give a number of pixels")
@@ -87,12 +90,13 @@ class Camera:
         """A camera with square pixels, centred principal point and the given horizontal field of view [deg].
 
         Raises:
-            UsageError: if the field of view is not between 0 and 180 degrees.
+            UsageError: if the field of view is not between 0 and 180 degrees, or next to one of them.
         """
-        # Neither end has a focal length, nor has an angle so close to 0 that its tangent is.
-        if not (0 < fov_deg < 180 and math.tan(math.radians(fov_deg) / 2) > width / 2e9):
+        # Neither end has a focal length, nor has an angle so close to one that its tangent is out of bounds.
+        tangent = math.tan(math.radians(fov_deg) / 2) if 0 < fov_deg < 180 else math.nan
+        if not width / 2e9 < tangent <= width / 2 / SMALLEST_FOCAL_PX:
             raise UsageError("field of view", f"is {fov_deg} degrees", "give an angle between 0 and 180")
-        return cls.from_focal_px(width / 2 / math.tan(math.radians(fov_deg) / 2), width, height)
+        return cls.from_focal_px(width / 2 / tangent, width, height)
 
     @classmethod
     def from_exif(cls, image: Image.Image) -> Camera | None:

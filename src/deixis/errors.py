@@ -9,6 +9,12 @@ def quoted(text: str) -> str:
     return f"'{line if len(line) <= 60 else line[:57] + '...'}'"
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says first, shortened for a message; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 class DeixisError(Exception):
     """Base of every error this package raises on purpose.
 

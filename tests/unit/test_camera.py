@@ -34,13 +34,13 @@ def test_field_of_view_is_horizontal() -> None:
     assert math.degrees(math.atan2(-left, z)) == pytest.approx(45)
 
 
-@pytest.mark.parametrize("fov", [0, -1, 180, 200, 1e-320, 1e-9, math.nan, math.inf])
+@pytest.mark.parametrize("fov", [0, -1, 180, 200, 1e-320, 1e-9, 180 - 1e-12, math.nan, math.inf])
 def test_impossible_field_of_view(fov: float) -> None:
     with pytest.raises(UsageError, match="field of view"):
         Camera.from_fov(fov, 640, 480)
 
 
-@pytest.mark.parametrize("focal", [0, -500, math.nan, math.inf])
+@pytest.mark.parametrize("focal", [0, -500, 1e-320, 1e-7, math.nan, math.inf])
 def test_impossible_focal_length(focal: float) -> None:
     with pytest.raises(UsageError, match="focal length"):
         Camera.from_focal_px(focal, 640, 480)

@@ -81,6 +81,19 @@ def test_every_row_of_table_4_runs_at_any_size(row: int) -> None:
     assert model.unet.channels == [16, 24 + config.context_tokens, 32 + config.context_tokens, 32]
 
 
+@pytest.mark.parametrize("row", [11, 5, 1])
+def test_depth_at_some_pixels_is_that_of_the_whole_map(row: int) -> None:
+    model = EVPDepth(table_4(row), stable_diffusion()).eval().double()
+    for height, width in SIZES:
+        image, text = torch.rand(2, 3, height, width).double(), text_for(model, 2).double()
+        points = torch.randint(height * width, (2, 50))
+        points[:, 0], points[:, 1] = 0, height * width - 1
+        with torch.inference_mode():
+            whole, some = model(image, text), model(image, text, points)
+        assert some.shape == (2, 1, 50)
+        torch.testing.assert_close(some, whole.flatten(2).gather(2, points[:, None]), rtol=1e-6, atol=1e-9)
+
+
 def test_std_divides_the_latents() -> None:
     plain = EVPDepth(table_4(3), stable_diffusion()).eval()
     divided = EVPDepth(table_4(4), stable_diffusion()).eval()

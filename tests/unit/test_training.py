@@ -711,6 +711,16 @@ def said(tokenizer: Any, ids: Tensor) -> list[str]:
     return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
 
 
+def test_some_pixels_of_a_batch_are_pixels_of_it(stores, tokenizer):
+    whole = depth_task(stores, tokenizer, augmentation=STILL).batch(generator(1))
+    batch = depth_task(stores, tokenizer, augmentation=STILL, pixels=0.1).batch(generator(1))
+    assert batch["points"].shape == (24, round(0.1 * 32 * 32))
+    assert batch["depth"].equal(whole["depth"].flatten(2).gather(2, batch["points"][:, None]))
+    assert batch["image"].equal(whole["image"])
+    assert batch["known"] == (batch["depth"] > 0).sum()
+    assert len({tuple(row.tolist()) for row in batch["points"]}) == 24
+
+
 def test_depth_batches_are_functions_of_their_generator(stores, tokenizer):
     task = depth_task(stores, tokenizer)
     a = task.batch(generator(1))

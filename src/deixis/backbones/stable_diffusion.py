@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from deixis.backbones.weights import fill, name_some, read_safetensors
-from deixis.errors import ModelError
+from deixis.errors import ModelError, first_line
 from deixis.hub import expanded, fetch, is_hub_id
 from deixis.registry import shipped_folder
 
@@ -213,7 +213,7 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain Exception
-        raise ModelError(folder, f"is not a whole CLIP vocabulary ({_first_line(error)})", AGAIN) from error
+        raise ModelError(folder, f"is not a whole CLIP vocabulary ({first_line(error)})", AGAIN) from error
     return tokenizer
 
 
@@ -262,7 +262,7 @@ def empty_text_tower(folder: Path) -> CLIPTextModel:
         with torch.device("meta"):
             return CLIPTextModel(CLIPTextConfig.from_dict(config.get("text_config") or config))
     except Exception as error:  # whatever a damaged configuration makes the library raise
-        raise ModelError(folder / "config.json", f"describes no text tower ({_first_line(error)})", AGAIN) from error
+        raise ModelError(folder / "config.json", f"describes no text tower ({first_line(error)})", AGAIN) from error
 
 
 def read_text_tower(folder: Path, like: CLIPTextModel) -> dict[str, Tensor]:
@@ -298,9 +298,7 @@ def _read_part(cls: type[Any], folder: Path) -> nn.Module:
         with torch.device("meta"), _quiet():
             network: nn.Module = cls.from_config(config)
     except Exception as error:  # whatever a damaged configuration makes the library raise
-        raise ModelError(
-            folder / "config.json", f"describes no {cls.__name__} ({_first_line(error)})", AGAIN
-        ) from error
+        raise ModelError(folder / "config.json", f"describes no {cls.__name__} ({first_line(error)})", AGAIN) from error
     tensors = _read_weights(folder, "diffusion_pytorch_model")
     if cls is AutoencoderKL:
         old = re.compile(rf"(.+\.attentions\.0\.)({'|'.join(_OLD_VAE)})(\.\w+)")
@@ -385,8 +383,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from deixis.backbones.weights import name_some, read_safetensors
-from deixis.errors import CheckpointError
+from deixis.errors import CheckpointError, first_line
 
 # Where training scripts keep the weights inside their checkpoint.
 CONTAINERS = ("model", "state_dict")
@@ -171,7 +171,7 @@ def _load(path: Path, *, mapped: bool) -> object:
                 "is a pickle that cannot be read safely",
                 "save its tensors with torch.save's default protocol",
             ) from error
-        raise CheckpointError(path, f"is not a whole PyTorch checkpoint ({_first_line(error)})", AGAIN) from error
+        raise CheckpointError(path, f"is not a whole PyTorch checkpoint ({first_line(error)})", AGAIN) from error
 
 
 def refused(path: Path, error: Exception) -> list[str]:
@@ -218,8 +218,3 @@ def _globals_in(stream: IO[bytes]) -> Iterator[str]:
 
 def _modern(module: str, name: str) -> str:
     return f"{'builtins' if module == '__builtin__' else module}.{name}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

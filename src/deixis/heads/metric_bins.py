@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,28 @@ from deixis.heads.deconv import Decoded
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def _at(points: Tensor, columns: int, like: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """What takes the values at some pixels, [B, C, 1, N]: of maps as large as ``like``, and of others as if resized.
+
+    Args:
+        points: [B, N], ``row * columns + column``.
+        columns: of the picture, which may be narrower than ``like``.
+        like: [B, ?, H, W].
+    """
+    height, width = like.shape[-2:]
+    row, column = points // columns, points % columns
+    flat = (row * width + column)[:, None]  # [B, 1, N]
+    grid = torch.stack([column / (width - 1), row / (height - 1)], dim=-1)[:, None] * 2 - 1  # [B, 1, N, 2]
+
+    def own(x: Tensor) -> Tensor:
+        return x.flatten(2).gather(2, flat.expand(-1, x.shape[1], -1))[:, :, None]
+
+    def between(x: Tensor) -> Tensor:
+        return F.grid_sample(x, grid.to(x.dtype), align_corners=True)
+
+    return own, between
 
 
 def _mlp(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
@@ -123,8 +145,11 @@ class MetricBins(nn.Module):
         self.attractors = nn.ModuleList(Attractor(width, a) for a in attractors)
         self.log_binomial = LogBinomial(out_channels + 1 + width, bins, temperature)
 
-    def forward(self, x: Tensor, decoded: Decoded, size: tuple[int, int]) -> Tensor:
-        """Stride-32 map [B, C, h, w] and the decoder's maps to depth [B, 1, *size] [m]."""
+    def forward(self, x: Tensor, decoded: Decoded, size: tuple[int, int], points: Tensor | None = None) -> Tensor:
+        """Stride-32 map [B, C, h, w] and the decoder's maps to depth [B, 1, *size] [m].
+
+        With ``points`` [B, N], pixels as ``row * size[1] + column``, depth is computed at these alone: [B, 1, N].
+        """
         x = self.bottleneck(x)
         centers = self.seed(x)  # [B, bins, h, w] [m]
         embedding = self.seed_projector(x)  # [B, width, h, w]
@@ -133,6 +158,10 @@ class MetricBins(nn.Module):
             centers = attractor(embedding + _resize(previous, embedding), centers)
 
         relative = decoded.logit.sigmoid() * self.max_depth  # [B, 1, H, W]
+        if points is not None:
+            own, between = _at(points, size[1], decoded.features)
+            x = torch.cat([own(decoded.features), own(relative), between(embedding)], dim=1)  # [B, C, 1, N]
+            return (self.log_binomial(x) * between(centers)).sum(dim=1, keepdim=True)[:, :, 0]
         # The resized embedding has no name, so that its memory is free again in the largest step.
         x = torch.cat([decoded.features, relative, _resize(embedding, decoded.features)], dim=1)
         probabilities = self.log_binomial(x)

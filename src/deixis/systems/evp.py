@@ -115,8 +115,12 @@ class EVPDepth(nn.Module):
         """Images are padded to sides that divide by this [px]."""
         return self.image_encoder.stride * self.unet.stride
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Image [B, 3, H, W] in [0, 1] and text vectors [B, T, C] to depth [B, 1, H, W] [m]."""
+    def forward(self, image: Tensor, text: Tensor, points: Tensor | None = None) -> Tensor:
+        """Image [B, 3, H, W] in [0, 1] and text vectors [B, T, C] to depth [B, 1, H, W] [m].
+
+        With ``points`` [B, N], pixels as ``row * W + column``, metric bins are weighed at these alone: [B, 1, N]. What
+        is learned from a part of the pixels costs less.
+        """
         height, width = image.shape[-2:]
         # Padding follows the mapping to [-1, 1]: the border is mid-grey, not black.
         image = pad_to_multiple(image * 2 - 1, self.multiple)
@@ -131,9 +135,10 @@ class EVPDepth(nn.Module):
         joined = joined[..., : -(-height // 32), : -(-width // 32)]  # the padding goes before the decoder
         decoded = self.decoder(joined)
         if self.bins is not None:
-            depth: Tensor = self.bins(joined, decoded, (height, width))
+            depth: Tensor = self.bins(joined, decoded, (height, width), points)
             return depth
-        return (decoded.logit.sigmoid() * self.config.max_depth)[..., :height, :width]
+        depth = (decoded.logit.sigmoid() * self.config.max_depth)[..., :height, :width]
+        return depth if points is None else depth.flatten(2).gather(2, points[:, None])
 
 
 @dataclass(frozen=True)

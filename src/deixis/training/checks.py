@@ -21,6 +21,7 @@ from deixis.registry import RELATIVE, SYSTEMS
 from deixis.training.best import ORDERS
 from deixis.training.boards import BOARDS
 from deixis.training.groups import Groups
+from deixis.training.muon import Optimiser
 from deixis.training.schedules import Shape
 from deixis.training.tokenizer import SMALLEST
 
@@ -135,6 +136,7 @@ def _check_numbers(recipe: Recipe) -> None:
         ("text_rate", recipe.text_rate, 0, 1),
         ("clean", recipe.clean, 0, 1),
         ("crop", 8 if recipe.crop is None else recipe.crop, 8, math.inf),
+        ("pixels", recipe.pixels, 1e-3, 1),
         ("depth_share", recipe.depth_share, 0, 1),
         ("kl", recipe.kl, 0, math.inf),
         ("dice", recipe.dice, 0, math.inf),
@@ -200,6 +202,7 @@ def _check_names(recipe: Recipe) -> None:
     for key, value, known in (
         ("optimisation.shape", opt.shape, get_args(Shape)),
         ("optimisation.groups", opt.groups, get_args(Groups)),
+        ("optimisation.optimiser", opt.optimiser, get_args(Optimiser)),
         ("hardware.precision", recipe.hardware.precision, ("no", "bf16", "fp16")),
         ("log", recipe.log, BOARDS),
     ):
@@ -218,6 +221,8 @@ def _check_names(recipe: Recipe) -> None:
         _refuse("hardware.precision", "fp16", "choose bf16 or no: CPUs compute in no other format")
     if recipe.hardware.precision == "fp16" and recipe.hardware.fsdp:
         _refuse("hardware.precision", "fp16", "choose bf16 or no: hardware.fsdp scales no losses")
+    if opt.optimiser == "muon" and recipe.hardware.fsdp:
+        _refuse("optimisation.optimiser", "muon", "choose adamw: hardware.fsdp gives no process a whole matrix")
     if recipe.cache is not None and recipe.hardware.fsdp:
         _refuse("cache", recipe.cache, "use null with hardware.fsdp, whose processes must all compute the same")
     if recipe.lora and (recipe.system in STAGES or recipe.init is None):
@@ -304,6 +309,8 @@ def _check_config(recipe: Recipe) -> None:
         _refuse("config.filters", list(filters), "give the widths of three deconvolutions")
     if system.task == "depth":
         _check_text(recipe, switches)
+    if recipe.pixels < 1 and (recipe.system != "evp-depth" or recipe.data.sets):
+        _refuse("pixels", recipe.pixels, "use 1: only evp-depth on data.root and data.world learns from a part of them")
     if recipe.bins is not None and not switches.get("bins"):
         _refuse("bins", list(recipe.bins), f"leave it out: this {system.name} has no metric bins")
 

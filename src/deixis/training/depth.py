@@ -78,7 +78,7 @@ class DepthLearning(ABC):
         """SiLog's moments over the pixels with depth, and the teacher's loss where there is one, [2] or [3]."""
         text = self.text(model, batch)
         with recorded(unet(model)) as features:
-            depth = model(batch["image"], text)
+            depth = model(batch["image"], text, *([batch["points"]] if "points" in batch else []))
         if not torch.isfinite(depth).all():
             return (depth.float().sum() * math.nan).expand(3 if self.distill else 2)
         moments = silog_moments(depth.float().clamp_min(1e-3), batch["depth"])
@@ -115,6 +115,7 @@ class DepthTask(DepthLearning):
         lambd: of the SiLog loss.
         max_depth: farther pixels teach nothing [m].
         distill: weight of the teacher's loss.
+        pixels: share of the pixels that are learned from, other ones in each step (EVP).
         mean: the dataset's mean embedding [1, T, C]; None takes that of the training captions.
         auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
 
@@ -137,6 +138,7 @@ class DepthTask(DepthLearning):
     lambd: float
     max_depth: float
     distill: float
+    pixels: float = 1.0
     mean: Tensor | None = None
     auxiliary: nn.Module = field(default_factory=nn.Identity)
 
@@ -154,7 +156,8 @@ class DepthTask(DepthLearning):
     def batch(self, generator: torch.Generator) -> dict[str, Any]:
         """``image`` [B, 3, H, W] in [0, 1], ``depth`` [B, 1, H, W] [m], ``ids`` [B, T], ``place``, ``kind`` [B].
 
-        ``known`` is the number of pixels with depth.
+        ``known`` is the number of pixels with depth. Where a part of the pixels is learned from, ``points`` [B, N] are
+        theirs, and ``depth`` is [B, 1, N].
         """
         n = self.batch_size
         rows = self.sampler(n, generator)
@@ -162,6 +165,11 @@ class DepthTask(DepthLearning):
         image = warp.image(self.train.images[rows].float() / 255)
         depth = warp.depth(self.train.depths[rows].float())
         depth = torch.where(depth <= self.max_depth, depth, 0.0)
+        some = {}
+        if self.pixels < 1:
+            count = depth[0].numel()
+            points = torch.randint(count, (n, max(1, round(self.pixels * count))), generator=generator)
+            depth, some = depth.flatten(2).gather(2, points[:, None]), {"points": points}
         kind = torch.multinomial(
             torch.tensor(self.text_shares, dtype=torch.float), n, replacement=True, generator=generator
         )
@@ -175,6 +183,7 @@ class DepthTask(DepthLearning):
             "ids": torch.where((kind == 0)[:, None], told.long(), self.empty),
             "place": self.place[rows],
             "kind": kind,
+            **some,
         }
 
     def fixed_text(self, model: nn.Module) -> tuple[Tensor, Tensor]:

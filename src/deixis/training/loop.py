@@ -37,6 +37,7 @@ from deixis.training.groups import Groups, parameter_groups
 from deixis.training.leaving import StoppedError, requests
 from deixis.training.log import RunLog
 from deixis.training.machine import Hardware, begin, place, prepare_blocks, together
+from deixis.training.muon import Muon, Optimiser, embeddings
 from deixis.training.schedules import Shape, rate, scaled
 from deixis.training.shares import Averaged, share_batch_norms, share_of
 
@@ -90,6 +91,7 @@ class Schedule:
         fall: ``exponential``: the step at which the fall ends; None for the last.
         groups: who learns how fast and decays (:mod:`deixis.training.groups`).
         betas: of AdamW.
+        optimiser: ``adamw``, or ``muon`` (:mod:`deixis.training.muon`).
     """
 
     steps: int
@@ -106,6 +108,7 @@ class Schedule:
     fall: int | None = None
     groups: Groups = "matrices"
     betas: tuple[float, float] = (0.9, 0.99)
+    optimiser: Optimiser = "adamw"
 
     def lr_at(self, step: int, scale: float = 1.0) -> float:
         """Learning rate of ``step`` (from 0) of a group with a share of ``scale``."""
@@ -191,6 +194,8 @@ def train(
     groups = parameter_groups(model, task.auxiliary, schedule.weight_decay, schedule.groups, system)
     scales = [group.pop("scale") for group in groups]
     optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
+    if schedule.optimiser == "muon":
+        optimiser = Muon(groups, lr=schedule.lr, betas=schedule.betas, embeddings=embeddings(trained))
     start, spent, running = 0, 0.0, 0.0
     if state is not None:
         with _fitting(path):

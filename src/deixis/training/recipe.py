@@ -11,7 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # comes with omegaconf
 
-from deixis.errors import UsageError
+from deixis.errors import UsageError, first_line
 from deixis.training.checks import check, nearest
 
 
@@ -104,6 +104,7 @@ class Optimisation:
     shape: str = "cosine"
     fall: int | None = None
     groups: str = "matrices"
+    optimiser: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     final: float = 0.02
     weight_decay: float = 0.05
@@ -162,6 +163,7 @@ class Recipe:
         disparity: Lotus: learn disparity, the inverse of depth.
         clean: text-to-image: share of samples that are all but clean, as perception reads the U-Net.
         crop: autoencoder and depth: side of the square windows that are learned from [px]; null takes all.
+        pixels: EVP depth on pictures in memory: share of the pixels that are learned from, other ones in each step.
         depth_share: autoencoder: how often a crop is of a depth map.
         kl: autoencoder: weight of the divergence.
         init: what the network starts from: a diffusers folder whose parts it takes, the weight folder of a system that
@@ -194,6 +196,7 @@ class Recipe:
     disparity: bool = False
     clean: float = 0.0
     crop: int | None = None
+    pixels: float = 1.0
     depth_share: float = 0.1
     kl: float = 5e-4
     init: str | None = None
@@ -273,7 +276,7 @@ def read_recipe(path: Path, overrides: list[str]) -> Recipe:
         try:
             OmegaConf.update(merged, key, value, merge=True)
         except OmegaConfBaseException as error:
-            raise UsageError(key, f"is {value} ({_first_line(error)})", "see the recipe's comments") from error
+            raise UsageError(key, f"is {value} ({first_line(error)})", "see the recipe's comments") from error
     open_keys = OmegaConf.missing_keys(merged)
     if open_keys:
         raise _left_open(path, open_keys)
@@ -286,13 +289,13 @@ def _merge(path: Path, overrides: list[str]) -> dict[str, Any]:
     try:
         loaded = OmegaConf.load(path)
     except (OSError, ValueError, YAMLError) as error:
-        raise UsageError(path, f"cannot be read ({_first_line(error)})", "repair the YAML") from error
+        raise UsageError(path, f"cannot be read ({first_line(error)})", "repair the YAML") from error
     if not isinstance(loaded, DictConfig):
         raise UsageError(path, "is not a mapping of keys", "write it as the other recipes")
     try:
         changes = OmegaConf.from_dotlist(overrides)
     except (OmegaConfBaseException, ValueError, TypeError, YAMLError) as error:
-        raise UsageError(f"overrides {' '.join(overrides)}", _first_line(error), "write key=value") from error
+        raise UsageError(f"overrides {' '.join(overrides)}", first_line(error), "write key=value") from error
     merged: object = loaded
     try:
         merged = OmegaConf.merge(loaded, changes)
@@ -303,7 +306,7 @@ def _merge(path: Path, overrides: list[str]) -> dict[str, Any]:
         written = _flat(_plain(merged, resolve=False), "")
         raise _left_open(path, [key for key, value in written.items() if value == MISSING]) from error
     except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise UsageError(path, _first_line(error), "see the recipe's comments") from error
+        raise UsageError(path, first_line(error), "see the recipe's comments") from error
 
 
 def _plain(merged: object, *, resolve: bool) -> dict[str, Any]:
@@ -358,10 +361,6 @@ def _set_entries(key: str, sets: object) -> Iterator[tuple[str, Any]]:
             yield f"{key}.{label}.{name}", child
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def difference(recipe: Recipe, stored: Path) -> str | None:
     """How a recipe differs from the one a run folder was begun with, in words; None where nothing of it matters.
 
@@ -375,7 +374,7 @@ def difference(recipe: Recipe, stored: Path) -> str | None:
     try:
         before = OmegaConf.to_container(OmegaConf.load(stored))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise UsageError(stored, f"cannot be read ({_first_line(error)})", "choose another out=DIR") from error
+        raise UsageError(stored, f"cannot be read ({first_line(error)})", "choose another out=DIR") from error
     # Keys that the recipes of an older version did not have had their present defaults.
     default = _flat(OmegaConf.to_container(OmegaConf.structured(Recipe)), "")
     old, new = {**default, **_flat(before, "")}, _flat(OmegaConf.to_container(OmegaConf.structured(recipe)), "")

@@ -623,6 +623,7 @@ def task_of(
         return DepthTask(
             text_shares=recipe.text_shares,
             lambd=recipe.lambd,
+            pixels=recipe.pixels,
             descriptions=getattr(config, "text", "cd"),
             pooled=getattr(config, "aggregate", "v") in ("v", "vd"),
             tokens=getattr(config, "tokens", tokenizer.model_max_length),
