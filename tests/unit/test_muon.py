@@ -40,6 +40,13 @@ def test_it_is_newton_and_schulz():
     torch.testing.assert_close(orthogonal(matrix), expected.float(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(20, 90), (90, 20)])
+def test_matrices_of_one_shape_are_turned_together(shape):
+    torch.manual_seed(2)
+    matrices = torch.randn(3, *shape) * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    torch.testing.assert_close(orthogonal(matrices), torch.stack([orthogonal(one) for one in matrices]))
+
+
 def test_nothing_to_learn_is_no_step_and_not_nan():
     assert not orthogonal(torch.zeros(16, 20)).any()
     model = nn.Linear(20, 16)
