@@ -365,6 +365,8 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_all_numbers():
         ("hardware.precison=bf16", "did you mean hardware.precision?"),
         ("optimisation.shape=linear", "vpd-depth, vpd-refer, exponential or constant"),
         ("optimisation.groups=mine", "choose matrices or published"),
+        ("pixels=0", "choose 0.001 to 1"),
+        ("pixels=2", "choose 0.001 to 1"),
         ("optimisation.betas=[0.9,1]", "give two of at least 0 and below 1"),
         ("optimisation.fall=1", "or more"),
         ("log=paper", "choose tensorboard, wandb or none"),
@@ -378,6 +380,12 @@ def test_wrong_settings_are_named(override, part):
     line = complaint(DEPTH, ROOT, override)
     assert line.startswith(override.split("=")[0])
     assert part in line
+
+
+@pytest.mark.parametrize("name", ["6_vpd_depth", "7_e2e_ft", "5_evp_refer", "3_sd"])
+def test_all_but_evp_depth_learn_from_all_pixels(name):
+    recipe = DEPTH.parents[2] / "recipes" / "mini" / f"{name}.yaml"
+    assert complaint(recipe, ROOT, "data.world=w", "pixels=0.5").endswith("learns from all of them")
 
 
 def test_recipes_keep_the_settings_they_had():

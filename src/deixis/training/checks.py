@@ -72,6 +72,8 @@ def check(recipe: Recipe) -> None:
         _refuse("data.size", list(recipe.data.size), "choose multiples of 8: latents are an eighth of it")
     if recipe.disparity and not recipe.system.startswith("lotus"):
         _refuse("disparity", "true", f"leave it out: {recipe.system} learns depth")
+    if recipe.pixels < 1 and recipe.system != "evp-depth":
+        _refuse("pixels", recipe.pixels, f"leave it out: {recipe.system} learns from all of them")
     _check_backbone(recipe)
     if recipe.data.sets:
         _check_sets(recipe)
@@ -89,6 +91,8 @@ def _check_sets(recipe: Recipe) -> None:
     for key, weight in (("teacher.weight", recipe.teacher.weight), ("semantic", recipe.semantic)):
         if weight:
             _refuse(key, weight, "use 0 with data.sets: it goes with frames in memory")
+    if recipe.pixels < 1:
+        _refuse("pixels", recipe.pixels, "use 1 with data.sets: a part of them goes with frames in memory")
     if recipe.init is None:
         _refuse("init", "null", "name a diffusers folder: with data.sets there is no vocabulary to make one from")
     if recipe.data.transforms not in TRANSFORMS:
@@ -309,8 +313,6 @@ def _check_config(recipe: Recipe) -> None:
         _refuse("config.filters", list(filters), "give the widths of three deconvolutions")
     if system.task == "depth":
         _check_text(recipe, switches)
-    if recipe.pixels < 1 and (recipe.system != "evp-depth" or recipe.data.sets):
-        _refuse("pixels", recipe.pixels, "use 1: only evp-depth on data.root and data.world learns from a part of them")
     if recipe.bins is not None and not switches.get("bins"):
         _refuse("bins", list(recipe.bins), f"leave it out: this {system.name} has no metric bins")
 
