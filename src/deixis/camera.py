@@ -27,6 +27,7 @@ FULL_FRAME_DIAGONAL_MM = math.hypot(36.0, 24.0)
 """Diagonal of the 36 mm x 24 mm frame that "35 mm equivalent" refers to (CIPA DCG-001) [mm]."""
 
 SMALLEST_FOCAL_PX = 1e-6
+"""Smaller focal lengths, which no lens has, put what is seen farther off than a float can say [px]."""
 
 EXIF_FOV_DEG = (1.0, 160.0)
 """Diagonal fields of view that are taken from EXIF; anything else is a wrong entry [deg]."""
@@ -71,7 +72,6 @@ class Camera:
     def __post_init__(self) -> None:
         for name in ("fx", "fy"):
             value = getattr(self, name)
-            # Smaller ones, which no lens has, put what is seen farther off than a float can say.
             if not SMALLEST_FOCAL_PX <= value < math.inf:
                 raise UsageError(f"focal length {name}", f"is {value}", "give it in pixels, for example 500")
         for name in ("cx", "cy"):

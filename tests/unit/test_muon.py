@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from deixis.training.log import RunLog
-from deixis.training.loop import Schedule, train
+from deixis.training.loop import Schedule
 from deixis.training.muon import Muon, embeddings, orthogonal
 from tests.unit.test_recipe import DEPTH, ROOT, complaint
-from tests.unit.test_training import SCHEDULE, Killed, Wave, same
+from tests.unit.test_training import SCHEDULE, Killed, go, same
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (24, 200), (200, 24), (64, 65)])
@@ -113,25 +111,12 @@ def wide_model() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.Linear(32, 1))
 
 
-def run(out: Path, schedule: Schedule, stop: int | None = None) -> dict[str, Tensor]:
-    rows = 0
-
-    def listener(row: dict[str, float]) -> None:
-        nonlocal rows
-        rows += 1
-        if rows == stop:
-            raise Killed
-
-    out.mkdir(parents=True, exist_ok=True)
-    return train(wide_model(), Wave(), schedule, out, RunLog(out / "log.jsonl", listener)).state_dict()
-
-
 def test_a_killed_run_goes_on_with_its_momentum(tmp_path):
-    undisturbed = run(tmp_path / "undisturbed", settings())
+    undisturbed = go(tmp_path / "undisturbed", settings(), model=wide_model())
     with pytest.raises(Killed):
-        run(tmp_path / "killed", settings(), stop=2)
-    assert same(undisturbed, run(tmp_path / "killed", settings()))
-    assert not same(undisturbed, run(tmp_path / "adamw", settings(optimiser="adamw")))
+        go(tmp_path / "killed", settings(), stop=2, model=wide_model())
+    assert same(undisturbed, go(tmp_path / "killed", settings(), model=wide_model()))
+    assert not same(undisturbed, go(tmp_path / "adamw", settings(optimiser="adamw"), model=wide_model()))
 
 
 def test_recipes_choose_it():

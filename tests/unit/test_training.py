@@ -260,7 +260,11 @@ class Killed(BaseException):
 
 
 def go(
-    out: Path, schedule: Schedule = SCHEDULE, task: Wave | None = None, stop: int | None = None
+    out: Path,
+    schedule: Schedule = SCHEDULE,
+    task: Wave | None = None,
+    stop: int | None = None,
+    model: nn.Module | None = None,
 ) -> dict[str, Tensor]:
     """Train; ``stop``: how many rows are logged before it is killed."""
     rows = 0
@@ -273,7 +277,8 @@ def go(
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1234)  # left over from whatever ran before
-    return train(wave_model(), task or Wave(), schedule, out, RunLog(out / "log.jsonl", listener)).state_dict()
+    log = RunLog(out / "log.jsonl", listener)
+    return train(model or wave_model(), task or Wave(), schedule, out, log).state_dict()
 
 
 def log_of(out: Path) -> list[dict[str, float]]:

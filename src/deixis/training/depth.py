@@ -77,8 +77,9 @@ class DepthLearning(ABC):
     def averages(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """SiLog's moments over the pixels with depth, and the teacher's loss where there is one, [2] or [3]."""
         text = self.text(model, batch)
+        some = {"points": batch["points"]} if "points" in batch else {}
         with recorded(unet(model)) as features:
-            depth = model(batch["image"], text, *([batch["points"]] if "points" in batch else []))
+            depth = model(batch["image"], text, **some)
         if not torch.isfinite(depth).all():
             return (depth.float().sum() * math.nan).expand(3 if self.distill else 2)
         moments = silog_moments(depth.float().clamp_min(1e-3), batch["depth"])

@@ -193,9 +193,11 @@ def train(
     mean = _Mean(average, model, where)
     groups = parameter_groups(model, task.auxiliary, schedule.weight_decay, schedule.groups, system)
     scales = [group.pop("scale") for group in groups]
-    optimiser = torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
-    if schedule.optimiser == "muon":
-        optimiser = Muon(groups, lr=schedule.lr, betas=schedule.betas, embeddings=embeddings(trained))
+    optimiser = (
+        Muon(groups, lr=schedule.lr, betas=schedule.betas, embeddings=embeddings(trained))
+        if schedule.optimiser == "muon"
+        else torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
+    )
     start, spent, running = 0, 0.0, 0.0
     if state is not None:
         with _fitting(path):

@@ -30,6 +30,7 @@ class Muon(torch.optim.AdamW):
     """Muon for matrices and kernels, AdamW for the rest: biases, norms, embeddings, and what has few rows or columns.
 
     A kernel [out, in, h, w] counts as a matrix [out, in * h * w]. torch's own ``Muon`` takes matrices alone.
+    Gradients are there before ``step()`` is called, which takes no closure.
 
     Args:
         groups: as those of AdamW; their weight decay holds for both.
@@ -49,10 +50,11 @@ class Muon(torch.optim.AdamW):
             for parameter in group["params"]
             if id(parameter) not in tables and _is_matrix(parameter)
         }
+        self.register_step_pre_hook(lambda optimiser, args, named: self._turn())
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's may return a loss
-        """One step on the gradients; those of matrices are gone then."""
+    def _turn(self) -> None:
+        """Take the matrices' step, before AdamW takes that of the rest; their gradients are gone then."""
         for group in self.param_groups:
             alike: dict[tuple[torch.Size, torch.device], list[Tensor]] = {}
             for parameter in group["params"]:
@@ -64,7 +66,6 @@ class Muon(torch.optim.AdamW):
                 for parameter, step in zip(parameters, steps, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step.view_as(parameter), alpha=length)
                     parameter.grad = None  # AdamW leaves out what has none
-        super().step(closure)
 
     def _ahead(self, parameter: Tensor) -> Tensor:
         """The matrix [M, N] to turn: momentum with Nesterov's look ahead."""
