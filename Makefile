@@ -108,7 +108,8 @@ run 3_sd out=$(RUNS)/mini-sd init=$(RUNS)/2_text/weights
 endef
 minis: setup ## the small weights from nothing: DATA=NYUv2 folder, RUNS=folder, QUICK=1 for minutes instead of hours
 	@$(CHAIN); \
-	run 4_evp_depth out=$(RUNS)/evp-depth-mini init=$(RUNS)/mini-sd/weights; \
+	run 4_evp_depth out=$(RUNS)/evp-depth-coarse init=$(RUNS)/mini-sd/weights; \
+	run 4_evp_depth_fine out=$(RUNS)/evp-depth-mini init=$(RUNS)/evp-depth-coarse/weights; \
 	run 4_evp_depth_roads out=$(RUNS)/evp-depth-roads-mini init=$(RUNS)/evp-depth-mini/weights; \
 	run 5_evp_refer out=$(RUNS)/evp-refer-mini init=$(RUNS)/mini-sd/weights; \
 	run 6_vpd_depth out=$(RUNS)/vpd-depth-mini init=$(RUNS)/evp-depth-mini/weights; \

@@ -329,7 +329,7 @@ def test_a_method_starts_from_the_parts_of_the_last_stage(chain, name):
 
 
 def test_weights_of_the_same_system_go_on_learning_but_for_what_is_frozen(chain):
-    before, after = (weights(chain.runs / name) for name in (of("evp-depth"), CONTINUED))
+    before, after = weights(Path(chain.recipe(CONTINUED).init).parent), weights(chain.runs / CONTINUED)
     for part, learns in {"vae": True, "unet": False, "text_encoder": False}.items():
         files = [file for file in before if file.startswith(f"{part}/") and file.endswith(".safetensors")]
         assert files
@@ -339,7 +339,7 @@ def test_weights_of_the_same_system_go_on_learning_but_for_what_is_frozen(chain)
     assert any(key.startswith("bins") for key in shared)
     changed = {key.split(".")[0] for key in shared if not heads[0][key].equal(heads[1][key])}
     assert changed == {"imafr", "join", "decoder", "bins"}
-    manifests = [read_manifest(chain.runs / name / "weights") for name in (of("evp-depth"), CONTINUED)]
+    manifests = [read_manifest(Path(chain.recipe(CONTINUED).init)), read_manifest(chain.runs / CONTINUED / "weights")]
     assert [one.config["max_depth"] for one in manifests] == [10.0, 80.0]
 
 

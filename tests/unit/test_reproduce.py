@@ -261,7 +261,7 @@ def test_what_minis_give_is_drawn_beside_one_another(world, tmp_path, monkeypatc
 
 
 def test_roads_are_beyond_what_has_learned_rooms(world, tmp_path):
-    shipped = MiniScore("evp-depth-mini", "4_evp_depth", "metric", ("world-roads",))
+    shipped = MiniScore("evp-depth-mini", "4_evp_depth_fine", "metric", ("world-roads",))
     found, _ = scored(replace(experiment("evp.table2"), minis=(shipped,)), replace(given(tmp_path), world=world), QUICK)
     assert short_of(found) == ["evp-depth-mini gives depth up to 10 m, and world-roads is scored up to 80 m.", ""]
 

@@ -139,7 +139,7 @@ PAPER_STEPS = (3, 4, 5, 10, 15, 20, 25, 50)
 MINI_STEPS = (1, 2, 4, 10, 25, 50)
 
 _ROOMS, _ROADS = ("nyuv2-rooms", "world-rooms"), ("world-roads",)
-_DEPTH_RECIPES = {"vpd-depth-mini": "6_vpd_depth", "evp-depth-mini": "4_evp_depth"}
+_DEPTH_RECIPES = {"vpd-depth-mini": "6_vpd_depth", "evp-depth-mini": "4_evp_depth_fine"}
 _IN_ROOMS = tuple(MiniScore(name, recipe, "metric", _ROOMS) for name, recipe in _DEPTH_RECIPES.items())
 _ON_ROADS = (MiniScore("evp-depth-roads-mini", "4_evp_depth_roads", "metric", _ROADS),)
 _MASKS = MiniScore("evp-refer-mini", "5_evp_refer", "refer", _ROOMS)

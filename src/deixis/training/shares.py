@@ -13,11 +13,11 @@ and after: with ``hardware.accumulation`` their statistics are those of a share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed
-import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 
@@ -71,6 +71,26 @@ def share_batch_norms(module: nn.Module) -> None:
             share_batch_norms(child)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+        """A tensor of one shape everywhere to that shape."""
+        del ctx
+        total = mine.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+        """What every process's loss asks of the sum."""
+        return _Sum.forward(ctx, gradient)
+
+
+_sum: Callable[[Tensor], Tensor] = _Sum.apply
+
+
 class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """torch's own (``SyncBatchNorm``) has no CPU form. Shares are of one size, so means of means are means."""
 
@@ -88,7 +108,7 @@ class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         axes = [axis for axis in range(x.ndim) if axis != 1]
         processes = torch.distributed.get_world_size()
         moments = torch.stack([x.mean(axes), x.square().mean(axes)])  # [2, C]
-        mean, square = torch.distributed.nn.functional.all_reduce(moments) / processes
+        mean, square = _sum(moments) / processes
         variance = (square - mean.square()).clamp_min(0)
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
