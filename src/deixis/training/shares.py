@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 @runtime_checkable
@@ -75,7 +76,7 @@ class _Sum(torch.autograd.Function):
     """The sum over all processes, whose gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx: Any, mine: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+    def forward(ctx: FunctionCtx, mine: Tensor) -> Tensor:
         """A tensor of one shape everywhere to that shape."""
         del ctx
         total = mine.clone()
@@ -83,7 +84,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         """What every process's loss asks of the sum."""
         return _Sum.forward(ctx, gradient)
 
