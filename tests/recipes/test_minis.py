@@ -36,6 +36,7 @@ from deixis.training.depth import DepthTask
 from deixis.training.loop import NaNLossError
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.run import build, run
+from deixis.training.scenes import TITLES
 from deixis.types import Depth
 from tests.recipes import tiny_nyuv2
 from tests.unit.test_training import largest_file
@@ -506,9 +507,9 @@ def test_study_of_pretraining(chain, tmp_path, monkeypatch, system):
             assert {len(source[text]) for text in pretraining.TEXTS} == {len(source["clusters"])}
     text = report.read_text()
     assert f"## {system}" in text
-    for source in ("nyuv2", "rooms", "roads"):
+    for source in TITLES:
         for start in ("text", "random"):
-            assert f"| {source}, from {start} |" in text
+            assert f"| {TITLES[source]}, from {start} |" in text
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert again() == report
     assert report.read_text() == text

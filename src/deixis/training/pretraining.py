@@ -35,7 +35,7 @@ from deixis.training.jobs import run_jobs
 from deixis.training.recipe import Recipe, read_recipe
 from deixis.training.refer import mask_probability
 from deixis.training.run import architecture_of, network_parts, save_backbone
-from deixis.training.scenes import Scene, Scenes, load_scenes, spread
+from deixis.training.scenes import TITLES, Scene, Scenes, load_scenes, spread
 from deixis.types import BoolMap
 
 # Two numbers of each sample and seed [S, N, 2].
@@ -80,12 +80,14 @@ class Job:
         return read_recipe(self.recipe, [*self.overrides, *own])
 
     def measure(self, weights: Path, recipe: Recipe) -> dict[str, Any]:
-        """How good it ended on validation frames, or as :func:`measure`."""
-        if self.tunes:
-            return {"validated": _validated(self.out)}
+        """How good it ended on validation frames (larger is better), or as :func:`measure`."""
         predictor = load(weights, "cpu")
         assert not isinstance(predictor, RelativePredictor)  # no recipe makes one
-        return measure(predictor, load_scenes(recipe.data))
+        if not self.tunes:
+            return measure(predictor, load_scenes(recipe.data))
+        if isinstance(predictor, DepthPredictor):
+            return {"validated": _validated(self.out)}
+        return {"validated": _best_cut(predictor, load_scenes(recipe.data))[1]}
 
 
 def study(
@@ -160,11 +162,10 @@ def random_start(folder: Path, like: Path) -> None:
 
 
 def _validated(out: Path) -> float:
-    """How good a run ended on validation frames, sources weighing the same; larger is better."""
+    """The error of depth that a run ended with on validation frames, negative; sources weigh the same."""
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     last = [row for row in rows if any(name.startswith("val_") for name in row)][-1]
-    errors = [value for name, value in last.items() if name.endswith("_abs_rel")]
-    return -float(np.mean(errors)) if errors else float(np.mean([v for n, v in last.items() if n.endswith("_oiou")]))
+    return -float(np.mean([value for name, value in last.items() if name.endswith("_abs_rel")]))
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
@@ -179,7 +180,7 @@ def measure(predictor: DepthPredictor | MaskPredictor, sources: Sequence[Scenes]
     """
     if isinstance(predictor, DepthPredictor):
         return {one.source: found for one in sources if (found := _depth(predictor, one))}
-    cut = _best_cut(predictor, sources)
+    cut, _ = _best_cut(predictor, sources)
     return {one.source: found for one in sources if (found := _masks(predictor, one, cut))}
 
 
@@ -209,8 +210,12 @@ def _probability(predictor: MaskPredictor, scene: Scene, texts: Sequence[str]) -
     return list(found.cpu().numpy())
 
 
-def _best_cut(predictor: MaskPredictor, sources: Sequence[Scenes]) -> float:
-    """The probability above which a pixel belongs to the object: best on validation, sources weighing the same."""
+def _best_cut(predictor: MaskPredictor, sources: Sequence[Scenes]) -> tuple[float, float]:
+    """The probability above which a pixel belongs to the object, best on validation, and the oIoU there.
+
+    Sources weigh the same. After few steps no probability is above a half, and one cut for all would call runs equal
+    that are not.
+    """
     sums = []
     for scenes in sources:
         counts = np.zeros((len(CUTS), 2))
@@ -220,7 +225,9 @@ def _best_cut(predictor: MaskPredictor, sources: Sequence[Scenes]) -> float:
         sums.append([iou(*both) for both in counts])
     if not sums:
         raise InputError("the validation frames", "have no expression", "render more of the world, or give data.root")
-    return CUTS[int(np.argmax(np.sum(sums, axis=0)))]
+    means = np.mean(sums, axis=0)
+    best = int(np.argmax(means))
+    return CUTS[best], float(means[best])
 
 
 def _masks(predictor: MaskPredictor, scenes: Scenes, cut: float) -> dict[str, Any]:
@@ -312,37 +319,42 @@ def _samples(results: Sequence[dict[str, Any]], source: str, text: str) -> Sampl
 def _starts_section(metrics: Sequence[_Metric], results: dict[str, list[dict[str, Any]]]) -> list[str]:
     first, *others = results
     rows: list[list[object]] = []
-    comparisons = []
-    for source in results[first][0]:
+    told, untold = [], []
+    for source in [one for one in TITLES if one in results[first][0]]:
         clusters = results[first][0][source]["clusters"]
+        where = f"{TITLES[source]}, {len(clusters)}"
+        right, empty = ({start: _samples(runs, source, text) for start, runs in results.items()} for text in TEXTS[:2])
         for metric in metrics:
-            by_start = {start: _samples(runs, source, "right") for start, runs in results.items()}
-            for start, samples in by_start.items():
+            for start, samples in right.items():
                 every = np.arange(samples.shape[1])
                 seeds = [f"{metric.statistic(one[None])(every):.{metric.digits}f}" for one in samples]
                 estimate = Estimate.of(metric.statistic(samples), clusters, metric.digits)
-                rows.append([source, metric.name, start, estimate, *seeds])
-            comparisons += [
-                metric.compare(source, (other, by_start[first], by_start[other]), clusters) for other in others
-            ]
+                rows.append([where, metric.name, start, estimate, *seeds])
+            for other in others:
+                told.append(metric.compare(where, (other, right[first], right[other]), clusters))
+                untold.append(metric.compare(where, (other, empty[first], empty[other]), clusters))
     seeds_head = [f"seed {seed}" for seed in range(SEEDS)]
     return [
         "With the right text:",
         "",
         *table(("on", "metric", "start", "mean", *seeds_head), rows),
-        *comparison_table(comparisons, first),
+        *comparison_table(told, first),
+        "With an empty text, that is, what the start is worth apart from the words of the moment:",
+        "",
+        *comparison_table(untold, first),
     ]
 
 
 def _texts_section(metrics: Sequence[_Metric], results: dict[str, list[dict[str, Any]]]) -> list[str]:
     comparisons = [
         metric.compare(
-            f"{source}, from {start}",
+            f"{TITLES[source]}, from {start}",
             (text, _samples(runs, source, TEXTS[0]), _samples(runs, source, text)),
-            of_source["clusters"],
+            runs[0][source]["clusters"],
         )
         for start, runs in results.items()
-        for source, of_source in runs[0].items()
+        for source in TITLES
+        if source in runs[0]
         for metric in metrics
         for text in TEXTS[1:]
     ]
