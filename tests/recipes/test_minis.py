@@ -498,6 +498,7 @@ def test_study_of_pretraining(chain, tmp_path, monkeypatch, system):
     for path in runs:
         found = json.loads((path / "measured.json").read_text())
         assert (found.keys() == {"validated"}) == path.name.endswith(tuning)
+        assert found.get("validated", 1.0) != 0.0  # as masks after two steps have at one cut for all
     reported = [path for path in runs if not path.name.endswith(tuning)]
     measured = {path.name: json.loads((path / "measured.json").read_text()) for path in reported}
     assert len(measured) == 2 * 2
