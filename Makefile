@@ -114,7 +114,8 @@ minis: setup ## the small weights from nothing: DATA=NYUv2 folder, RUNS=folder, 
 	run 4_evp_depth out=$(RUNS)/evp-depth-coarse init=$(RUNS)/mini-sd/weights; \
 	run 4_evp_depth_fine out=$(RUNS)/evp-depth-mini init=$(RUNS)/evp-depth-coarse/weights; \
 	run 4_evp_depth_roads out=$(RUNS)/evp-depth-roads-mini init=$(RUNS)/evp-depth-mini/weights; \
-	run 5_evp_refer out=$(RUNS)/evp-refer-mini init=$(RUNS)/mini-sd/weights; \
+	run 5_evp_refer out=$(RUNS)/evp-refer-coarse init=$(RUNS)/mini-sd/weights; \
+	run 5_evp_refer_fine out=$(RUNS)/evp-refer-mini init=$(RUNS)/evp-refer-coarse/weights; \
 	run 6_vpd_depth out=$(RUNS)/vpd-depth-mini init=$(RUNS)/evp-depth-mini/weights; \
 	run 7_marigold out=$(RUNS)/marigold-mini init=$(RUNS)/mini-sd/weights; \
 	run 7_lotus_d out=$(RUNS)/lotus-d-mini init=$(RUNS)/mini-sd/weights; \

@@ -46,8 +46,8 @@ REPOSITORY = Path(__file__).parents[2]
 MINIS = {path.stem: path for path in sorted((REPOSITORY / "recipes" / "mini").glob("*.yaml"))}
 # Another one that starts from nothing.
 UNTRAINED = "untrained_depth"
-# One that goes on with another's weights, all of which learn, and one where some stay.
-FINER = "4_evp_depth_fine"
+# Those that go on with another's weights, all of which learn, and one where some stay.
+FINER = ("4_evp_depth_fine", "5_evp_refer_fine")
 CONTINUED = "4_evp_depth_roads"
 # One under whose head another system's parts stay as they are.
 BORROWING = "6_vpd_depth"
@@ -316,7 +316,7 @@ def test_latents_are_divided_by_what_they_were_divided_by(chain, name):
         assert std == pytest.approx(1 / vae.config.scaling_factor)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in (UNTRAINED, FINER, CONTINUED, BORROWING)])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in (UNTRAINED, *FINER, CONTINUED, BORROWING)])
 def test_a_method_starts_from_the_parts_of_the_last_stage(chain, name):
     recipe = chain.recipe(name)
     donor = StableDiffusion.from_pretrained(Path(str(recipe.init)))

@@ -24,7 +24,8 @@ NAME = "bedroom"
 # The photo has no EXIF; a common wide room view.
 FOV_DEG = 65.0
 
-EXPRESSIONS = ("the bed", "the pillow", "the window")
+# Of several pillows one is singled out.
+EXPRESSIONS = ("the bed", "the pillow on the left", "the window")
 # The second one is drawn into the overview.
 QUESTIONS = ("how far is the bed?", "which is nearer, the bed or the window?")
 

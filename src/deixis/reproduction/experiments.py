@@ -142,7 +142,7 @@ _ROOMS, _ROADS = ("nyuv2-rooms", "world-rooms"), ("world-roads",)
 _DEPTH_RECIPES = {"vpd-depth-mini": "6_vpd_depth", "evp-depth-mini": "4_evp_depth_fine"}
 _IN_ROOMS = tuple(MiniScore(name, recipe, "metric", _ROOMS) for name, recipe in _DEPTH_RECIPES.items())
 _ON_ROADS = (MiniScore("evp-depth-roads-mini", "4_evp_depth_roads", "metric", _ROADS),)
-_MASKS = MiniScore("evp-refer-mini", "5_evp_refer", "refer", _ROOMS)
+_MASKS = MiniScore("evp-refer-mini", "5_evp_refer_fine", "refer", _ROOMS)
 _TOLD = tuple(
     MiniScore(f"{system}-mini", f"7_{system.replace('-', '_')}", "affine", _ROOMS, ("none", "caption"))
     for system in IRIS
