@@ -91,6 +91,7 @@ def jobs(stores, rooms, tokenizer) -> dict[str, Job]:
         text_shares=(0.5, 0.0, 0.5),
         augmentation=Augmentation(),
         dice=1.0,
+        presence=0.5,
         distill=0.0,
         semantic=0.5,
         semantics=Semantics(16, 40),

@@ -33,7 +33,7 @@ from deixis.training.depth import NON_METRIC_LEVELS, DepthTask, evaluate_depth
 from deixis.training.leaving import Requests, StoppedError, last_of_worker, requests
 from deixis.training.log import RunLog
 from deixis.training.loop import NaNLossError, Schedule, train
-from deixis.training.refer import ReferTask, _dice, _reworded, photo_pairs, world_pairs
+from deixis.training.refer import ReferTask, _dice, _presence, _reworded, photo_pairs, world_pairs
 from deixis.training.run import corpus
 from deixis.training.store import Store
 from deixis.training.tokenizer import SMALLEST, train_tokenizer
@@ -704,6 +704,7 @@ def refer_task(
         "expressions": 1,
         "augmentation": STILL,
         "dice": 1.0,
+        "presence": 0.5,
         "distill": 0.0,
         **more,
     }
@@ -952,6 +953,24 @@ def test_dice_leaves_out_what_is_not_there():
     perfect = torch.stack([(~target).float(), target.float()], dim=1) * 100
     assert _dice(perfect, target).item() == pytest.approx(0, abs=1e-4)
     assert _dice(-perfect, target).item() == pytest.approx(1, abs=0.05)
+
+
+def test_presence_asks_the_surest_pixels_alone():
+    target = torch.zeros(2, 20, 20, dtype=torch.bool)
+    target[0, :2, :2] = True
+    logits = torch.zeros(2, 2, 20, 20)
+    logits[:, 1] = -20.0
+    logits[0, 1, :2, :2] = 20.0  # 4 of 400 pixels: 1 %
+    logits.requires_grad_()
+    right = _presence(logits, target)
+    assert right.item() == pytest.approx(0, abs=1e-4)
+    assert _presence(logits, target.flip(0)).item() == pytest.approx(20, abs=1e-4)
+    # Of a margin that says neither, each is wrong by half: the gradient lies on as many pixels, of either sign.
+    level = torch.zeros(2, 2, 20, 20, requires_grad=True)
+    _presence(level, target).backward()
+    slope = level.grad[:, 1].flatten(1)
+    assert (slope != 0).sum(dim=1).tolist() == [4, 4]
+    assert slope.sum(dim=1).tolist() == pytest.approx([-0.25, 0.25])
 
 
 def test_the_corpus_has_the_words_of_all_tasks(stores):

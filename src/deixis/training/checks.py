@@ -144,6 +144,7 @@ def _check_numbers(recipe: Recipe) -> None:
         ("depth_share", recipe.depth_share, 0, 1),
         ("kl", recipe.kl, 0, math.inf),
         ("dice", recipe.dice, 0, math.inf),
+        ("presence", recipe.presence, 0, math.inf),
         ("semantic", recipe.semantic, 0, math.inf),
         ("lambd", recipe.lambd, 0, 1),
         ("threads", recipe.threads, 1, math.inf),

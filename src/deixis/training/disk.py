@@ -126,7 +126,7 @@ def disk_task(
         )
     elif SYSTEMS[recipe.system].task == "refer":
         prepare = PrepareRefer(size, recipe.data.transforms, recipe.expressions)
-        learning = StreamedRefer(prepare, tokenizer, tokens=config.tokens, dice=recipe.dice)
+        learning = StreamedRefer(prepare, tokenizer, tokens=config.tokens, dice=recipe.dice, presence=recipe.presence)
     else:
         descriptions: Literal["id", "cd"] = getattr(config, "text", "cd")
         shares = recipe.text_shares

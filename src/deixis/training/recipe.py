@@ -171,6 +171,7 @@ class Recipe:
         frozen: EVP and VPD: parts that stay as they are, for example ``unet``.
         semantic: weight of the label maps' loss of referring (:mod:`deixis.training.semantics`).
         dice: weight of the Dice loss of referring.
+        presence: weight of the loss of whether a thing referred to is there at all.
         lambd: of the SiLog loss of depth.
         lora: rank of the U-Net's low-rank updates; 0 trains all of its weights.
         best: metric of the evaluation and ``min`` or ``max``, for example ``val_nyuv2_abs_rel min``: those weights
@@ -203,6 +204,7 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     semantic: float = 0.0
     dice: float = 0.0
+    presence: float = 0.0
     lambd: float = 0.5
     lora: int = 0
     best: str | None = None

@@ -17,6 +17,7 @@ from deixis.conditioning.text import tokenize
 from deixis.data import nyuv2, nyuv2_refer
 from deixis.data.nyuv2_captions import STRUCTURE
 from deixis.errors import InputError, UsageError
+from deixis.predict import SUREST
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
@@ -74,7 +75,7 @@ class ReferLearning:
     """Weighted cross entropy of masks, as in EVP and VPD: what is learned, wherever pictures come from.
 
     Attributes:
-        auxiliary, expressions, dice, distill, semantic, semantics: see :class:`ReferTask`.
+        auxiliary, expressions, dice, presence, distill, semantic, semantics: see :class:`ReferTask`.
         teacher: the part of ``auxiliary`` that teaches features.
     """
 
@@ -82,17 +83,20 @@ class ReferLearning:
     teacher: nn.Module
     expressions: int
     dice: float
+    presence: float
     distill: float
     semantic: float
     semantics: nn.Module | None
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Weighted cross entropy as in EVP, and Dice, without which small things are never asked for."""
+        """Weighted cross entropy as in EVP; Dice, or small things are never asked for; presence, or absent ones are."""
         with recorded(unet(model)) as features:
             logits = model(batch["image"], text_tower(model)(batch["ids"])).float()
         mask = batch["mask"]
         loss = mask_loss(logits, mask) * weight(mask_weight(mask), batch["weights"])
         loss = loss + self.dice * (_dice(logits, mask) * weight(objects_in(mask).sum(), batch["objects"]))
+        if self.presence:
+            loss = loss + self.presence * _presence(logits, mask)
         of_pictures = [level[:: self.expressions] for level in features[0]]
         if self.distill:
             loss = loss + self.distill * self.teacher(batch["image"], of_pictures)
@@ -118,6 +122,7 @@ class ReferTask(ReferLearning):
         text_shares: how often a referring expression, a class word (photos) and an absent thing are asked for.
         augmentation: how far pictures are changed.
         dice: weight of the Dice loss beside the weighted cross entropy.
+        presence: weight of :func:`_presence` beside them.
         distill: weight of the teacher's loss.
         auxiliary: the :class:`~deixis.training.distill.Distillation`, where ``distill`` is not 0.
         semantic: weight of the label maps' loss, on photos.
@@ -142,6 +147,7 @@ class ReferTask(ReferLearning):
     text_shares: tuple[float, float, float]
     augmentation: Augmentation
     dice: float
+    presence: float
     distill: float
     auxiliary: nn.Module = field(default_factory=nn.Identity)
     semantic: float = 0.0
@@ -330,6 +336,17 @@ def _dice(logits: Tensor, target: Tensor) -> Tensor:
     p = logits.softmax(dim=1)[present, 1].flatten(1)
     t = target[present].flatten(1).float()
     return (1 - (2 * (p * t).sum(dim=1) + 1) / (p.sum(dim=1) + t.sum(dim=1) + 1)).mean()
+
+
+def _presence(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of how sure the network is that a thing is there, averaged over the samples.
+
+    :func:`deixis.predict.surest` decides by the same share of the pixels. The other losses all but leave it out: Dice
+    has no value where nothing is there, and in a mean over all pixels a small false mask hardly counts.
+    """
+    margin = (logits[:, 1] - logits[:, 0]).flatten(1)
+    top = margin.topk(max(1, round(SUREST * margin.shape[1])), dim=1).values.mean(dim=1)
+    return F.binary_cross_entropy_with_logits(top, objects_in(target).to(top.dtype))
 
 
 def _nearest(labels: Tensor, size: tuple[int, int]) -> Tensor:

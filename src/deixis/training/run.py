@@ -639,6 +639,7 @@ def task_of(
         text_shares=recipe.text_shares,
         tokens=network_.config.tokens,
         dice=recipe.dice,
+        presence=recipe.presence,
         semantic=recipe.semantic,
         semantics=semantics,
         **common,

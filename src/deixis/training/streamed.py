@@ -289,11 +289,14 @@ class StreamedRefer(ReferLearning):
 
     Args:
         prepare: how samples are prepared.
-        tokenizer, tokens, dice: see :class:`~deixis.training.refer.ReferTask`.
+        tokenizer, tokens, dice, presence: see :class:`~deixis.training.refer.ReferTask`.
     """
 
-    def __init__(self, prepare: PrepareRefer, tokenizer: CLIPTokenizer, *, tokens: int, dice: float) -> None:
-        self.prepare, self.tokenizer, self.tokens, self.dice = prepare, tokenizer, tokens, dice
+    def __init__(
+        self, prepare: PrepareRefer, tokenizer: CLIPTokenizer, *, tokens: int, dice: float, presence: float
+    ) -> None:
+        self.prepare, self.tokenizer, self.tokens = prepare, tokenizer, tokens
+        self.dice, self.presence = dice, presence
         self.expressions = prepare.expressions
         self.auxiliary = self.teacher = nn.Identity()
         self.distill, self.semantic, self.semantics = 0.0, 0.0, None
