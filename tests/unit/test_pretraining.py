@@ -509,6 +509,7 @@ def distinct(stores) -> Store:
         places=["room"] * n,
         captions=captions,
         expressions=[[] for _ in range(n)],
+        things=[{} for _ in range(n)],
     )
 
 

@@ -839,7 +839,8 @@ def test_absent_things_have_an_empty_mask_and_are_not_in_the_picture(stores, roo
     for pair in absent:
         shown = {tiny_nyuv2.NAMES[i - 1] for i in stores[0].ids[pair.frame].unique().tolist() if i}
         assert pair.category not in shown
-        assert pair.words == f"the {pair.category}"
+        assert pair.category in pair.words
+    assert {pair.words for pair in absent} > {f"the {pair.category}" for pair in absent}
     batch = refer_task(stores, rooms, tokenizer, (0.0, 0.0, 1.0)).batch(generator())
     assert not batch["mask"].any()
 
@@ -911,7 +912,14 @@ def test_expressions_of_the_world(stores):
     rows = train.rows("rooms")
     there, classes, absent = world_pairs(train, rows)
     assert not classes
-    assert len(there) + len(absent) == sum(len(train.expressions[row]) for row in rows.tolist())
+    own = [text for row in rows.tolist() for text, targets in train.expressions[row] if not targets]
+    assert [pair.words for pair in absent[: len(own)]] == own
+    assert len(there) == sum(bool(targets) for row in rows.tolist() for _, targets in train.expressions[row])
+    others = absent[len(own) :]
+    assert others
+    assert {pair.words for pair in others} <= {pair.words for pair in there}
+    for pair in others:
+        assert pair.words not in [text for text, targets in train.expressions[pair.frame] if targets]
     assert {pair.frame for pair in there} <= set(rows.tolist())
     assert all(pair.ids and not pair.category and pair.mask is None for pair in there)
     assert all(not pair.ids for pair in absent)

@@ -175,6 +175,7 @@ def test_arrays_hold_every_frame(folder):
         np.testing.assert_array_equal(native.ids[i].numpy(), frame.ids)
         assert native.captions[i] == frame.captions
         assert native.expressions[i] == [(phrase.text, phrase.targets) for phrase in frame.expressions]
+        assert native.things[i] == {one["id"]: one["name"] for one in frame.scene["things"]}
     small = load_arrays(folder, (12, 16), kind="rooms", wanted=lambda seed: seed < 6)
     assert (small.images.shape, small.images.dtype) == ((3, 3, 12, 16), torch.uint8)
     assert (small.depth.shape, small.ids.shape, small.ids.dtype) == ((3, 1, 12, 16), (3, 12, 16), torch.int16)

@@ -129,6 +129,7 @@ class WorldArrays:
         ids: int16 [N, h, w], the thing at each pixel; 0 is sky.
         captions: for each frame, for each level, its paraphrases.
         expressions: for each frame, words and ids of what they mean; no ids where nothing is meant.
+        things: for each frame, the class of each id, hidden ones too.
         seeds: int64 [N].
         kinds: of each frame.
         places: of each frame.
@@ -139,6 +140,7 @@ class WorldArrays:
     ids: torch.Tensor
     captions: list[list[list[str]]]
     expressions: list[list[tuple[str, tuple[int, ...]]]]
+    things: list[dict[int, str]]
     seeds: torch.Tensor
     kinds: list[Kind]
     places: list[str]
@@ -312,14 +314,16 @@ def load_arrays(
             depth[index, 0] = _nearest(_picture(row["depth"]), size) * np.float32(row["depth_scale"])
             ids[index] = _nearest(_picture(row["ids"]), size)
 
-    captions, expressions, seeds, kinds, places = [], [], [], [], []
+    captions, expressions, things, seeds, kinds, places = [], [], [], [], [], []
     with ThreadPoolExecutor(threads) as pool:
         waiting = []
-        rows = ((path, row) for path, row in _rows(paths, None, skip=("scene",)) if wanted(row["seed"]))
+        rows = ((path, row) for path, row in _rows(paths, None, skip=()) if wanted(row["seed"]))
         for index, (path, row) in enumerate(rows):
             waiting.append(pool.submit(decode, index, path, row))
             captions.append(_captions(row))
             expressions.append([(phrase.text, phrase.targets) for phrase in _expressions(row)])
+            with _reading(path, f"frame {row['seed']} cannot be decoded"):
+                things.append({one["id"]: one["name"] for one in json.loads(row.pop("scene"))["things"]})
             seeds.append(row["seed"])
             kinds.append(row["kind"])
             places.append(row["place"])
@@ -330,7 +334,7 @@ def load_arrays(
         for done in waiting:
             done.result()
     tensors = torch.from_numpy(images), torch.from_numpy(depth), torch.from_numpy(ids)
-    return WorldArrays(*tensors, captions, expressions, torch.tensor(seeds, dtype=torch.int64), kinds, places)
+    return WorldArrays(*tensors, captions, expressions, things, torch.tensor(seeds, dtype=torch.int64), kinds, places)
 
 
 @contextmanager

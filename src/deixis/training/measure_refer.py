@@ -40,6 +40,8 @@ class Answers:
         found: whether it calls something that is there found.
         absent: whether it calls something that is not there found.
         absent_clusters: of the frames of these.
+        strange: whether it calls what other frames' expressions name found, in frames without it.
+        strange_clusters: of the frames of these.
     """
 
     clusters: list[int]
@@ -48,6 +50,8 @@ class Answers:
     found: list[bool]
     absent: list[bool]
     absent_clusters: list[int]
+    strange: list[bool]
+    strange_clusters: list[int]
 
 
 def calibrate(predictor: MaskPredictor, sources: Sequence[Scenes]) -> tuple[float, float]:
@@ -102,11 +106,12 @@ def refer_sections(predictor: MaskPredictor, sources: Sequence[Scenes], depth: D
             continue
         rows += _against_location(scenes.title, answers)
         kinds += _by_kind(scenes.title, answers)
-        there = Estimate.mean(100 * (1 - np.array(answers.found, dtype=float)), answers.clusters, 0)
-        gone: Estimate | str = "none"
-        if answers.absent:
-            gone = Estimate.mean(100 * (1 - np.array(answers.absent, dtype=float)), answers.absent_clusters, 0)
-        absences.append([scenes.title, f"{there} % of {len(answers.found)}", f"{gone} % of {len(answers.absent)}"])
+        asked = (
+            (answers.found, answers.clusters),
+            (answers.absent, answers.absent_clusters),
+            (answers.strange, answers.strange_clusters),
+        )
+        absences.append([scenes.title, *(_called_absent(*one) for one in asked)])
     manifest = predictor.manifest
     sections = [
         "## Results on held-out frames",
@@ -126,9 +131,11 @@ def refer_sections(predictor: MaskPredictor, sources: Sequence[Scenes], depth: D
         f" {FALSE_ABSTENTION:.0%} of true ones fall there; photos and world weigh the same. On held-out frames it calls"
         " absent:",
         "",
-        *table(("on", "of what is there", "of what is not there"), absences),
+        *table(("on", "of what is there", "of what is not there", "of what is in other frames"), absences),
         "Not there are the world's own expressions for nothing and, on photos, classes without a labelled pixel in the"
-        " frame.",
+        " frame; these are worded otherwise than those for what is there, and so words alone can tell some of them. In"
+        " other frames are things that their expressions single out there, asked in a frame without anything called"
+        " so: there is nothing to tell these by but the picture.",
         "",
     ]
     if kinds:
@@ -140,6 +147,12 @@ def refer_sections(predictor: MaskPredictor, sources: Sequence[Scenes], depth: D
     if depth is not None and sources[0].source == "nyuv2":
         sections += distance_section(predictor, depth, sources[0])
     return sections
+
+
+def _called_absent(found: list[bool], clusters: list[int]) -> str:
+    if not found:
+        return "none"
+    return f"{Estimate.mean(100 * (1 - np.array(found, dtype=float)), clusters, 0)} % of {len(found)}"
 
 
 def _limit(scenes: Scenes) -> int:
@@ -161,6 +174,7 @@ def _answers(predictor: MaskPredictor, scenes: Scenes) -> Answers | None:
         other.append(REFER_NATIVE.counts(prior.mask, truth))
         found.append(mask.found)
     absent = list(scenes.pairs("heldout", _limit(scenes), absent=True))
+    strange = list(scenes.elsewhere("heldout", _limit(scenes)))
     return Answers(
         [scene.cluster for scene, _ in pairs],
         {"model": np.transpose(model), "prior": np.transpose(other)},
@@ -168,6 +182,8 @@ def _answers(predictor: MaskPredictor, scenes: Scenes) -> Answers | None:
         found,
         [predictor(scene.rgb(), asked.text).found for scene, asked in absent],
         [scene.cluster for scene, _ in absent],
+        [predictor(scene.rgb(), asked.text).found for scene, asked in strange],
+        [scene.cluster for scene, _ in strange],
     )
 
 

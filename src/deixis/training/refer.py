@@ -21,6 +21,7 @@ from deixis.predict import SUREST
 from deixis.protocols.refer import REFER_NATIVE, ReferMetrics
 from deixis.training.augment import Augmentation, draw_warp, jitter_colour
 from deixis.training.distill import recorded, text_tower, unet
+from deixis.training.elsewhere import elsewhere
 from deixis.training.gallery import ROWS, in_pairs, mask_cells
 from deixis.training.losses import mask_loss, mask_weight
 from deixis.training.scenes import spread
@@ -47,6 +48,8 @@ SYNONYMS = {
     "dresser": ("chest of drawers",),
     "cabinet": ("cupboard",),
 }
+# Expressions of other frames that each frame of the world can be asked for in vain.
+FROM_ELSEWHERE = 8
 # Validation expressions of each source that are looked at during a run.
 VALIDATED = 150
 PREFIXES = ("the {}", "the {}", "the {}", "{}", "a {}")
@@ -255,12 +258,18 @@ def _by_frame(pool: tuple[list[_Pair], ...]) -> dict[int, tuple[list[_Pair], ...
 
 
 def world_pairs(store: Store, rows: Tensor) -> tuple[list[_Pair], ...]:
-    """Expressions of world frames, no class words, and those that mean nothing."""
+    """Expressions of world frames, no class words, and those that mean nothing: the frame's own and other frames'."""
     there: list[_Pair] = []
     absent: list[_Pair] = []
-    for row in rows.tolist():
+    frames: list[int] = rows.tolist()
+    for row in frames:
         for text, targets in store.expressions[row]:
             (there if targets else absent).append(_Pair(row, text, "", None, targets))
+    told = [[(text, store.things[row][ids[0]]) for text, ids in store.expressions[row] if ids] for row in frames]
+    seen = [torch.bincount(store.ids[row].flatten()).nonzero()[:, 0].tolist() for row in frames]
+    shown = [{store.things[row].get(i, "") for i in ids} for row, ids in zip(frames, seen, strict=True)]
+    for row, found in zip(frames, elsewhere(told, shown, FROM_ELSEWHERE), strict=True):
+        absent += [_Pair(row, text, "", None, ()) for text, _ in found]
     return there, [], absent
 
 
@@ -283,6 +292,10 @@ def photo_pairs(store: Store, root: Path) -> tuple[tuple[list[_Pair], ...], Tens
     if not masks:
         raise InputError(root, "has no expression for these frames", "copy the dataset again")
     asked = sorted({pair.category for pair in referred}.intersection(names))
+    told: dict[int, list[tuple[str, str]]] = {row: [] for row in photos}
+    for pair in referred:
+        told[pair.frame].append((pair.words, pair.category))
+    shown: list[set[str]] = []
     classes, absent = [], []
     for row in photos:
         labels = store.ids[row].numpy().astype(np.uint8)
@@ -293,6 +306,9 @@ def photo_pairs(store: Store, root: Path) -> tuple[tuple[list[_Pair], ...], Tens
         # What is certainly not in a frame: classes without a single labelled pixel.
         present = {names[label - 1] for label in np.unique(labels).tolist() if label}
         absent += [_Pair(row, f"the {name}", name, None, ()) for name in asked if name not in present]
+        shown.append(present)
+    for row, found in zip(photos, elsewhere(list(told.values()), shown, len(asked)), strict=True):
+        absent += [_Pair(row, text, name, None, ()) for text, name in found]
     return (referred, classes, absent), torch.stack(masks)
 
 

@@ -15,6 +15,7 @@ from deixis.data import nyuv2, nyuv2_refer
 from deixis.data.nyuv2_captions import photo_captions
 from deixis.data.world import LEVELS, Kind, WorldFrame, kinds_in, read_shards, world_split
 from deixis.protocols.depth import NYU_EIGEN, DepthProtocol
+from deixis.training.elsewhere import elsewhere
 from deixis.training.recipe import Data
 from deixis.training.store import SOURCES, Source
 from deixis.types import BoolMap, FloatMap, IntMap
@@ -96,6 +97,23 @@ class Scene:
                 names |= dict.fromkeys(range(first + 1, first + count + 1), name)
         return found, names
 
+    def shown(self) -> set[str]:
+        """Classes with a pixel in the frame, structure among them. Raises InputError as the data's readers do."""
+        if isinstance(self.frame, WorldFrame):
+            seen = set(np.unique(self.frame.ids).tolist())
+            return {one["name"] for one in self.frame.scene["things"] if one["id"] in seen}
+        return {self.classes[label - 1] for label in np.unique(self.frame.read_labels()).tolist() if label}
+
+    def name(self, asked: Asked) -> str:
+        """The class of what an expression means, empty where nothing is meant."""
+        if asked.thing is None:
+            return ""
+        if isinstance(asked.thing, nyuv2_refer.ReferredObject):
+            return asked.thing.category
+        assert isinstance(self.frame, WorldFrame)
+        names: dict[int, str] = {one["id"]: one["name"] for one in self.frame.scene["things"]}
+        return names[asked.thing[0]]
+
     def mask(self, asked: Asked) -> BoolMap:
         """Bool [H, W], what an expression for something that is there means. Raises InputError as the readers do."""
         assert asked.thing is not None
@@ -135,6 +153,21 @@ class Scenes:
     def pairs(self, split: nyuv2.Split, limit: int, *, absent: bool = False) -> Iterator[tuple[Scene, Asked]]:
         """Expressions for what is there (or is not), at most ``limit``, spread over the frames of a split."""
         found = [(s, a) for s in self.splits[split] for a in s.asked if (a.thing is None) == absent]
+        yield from spread(found, limit)
+
+    def elsewhere(self, split: nyuv2.Split, limit: int) -> Iterator[tuple[Scene, Asked]]:
+        """Expressions of other frames in frames without such a thing, at most ``limit``, spread over the split.
+
+        Frames of photos without label maps are left out: what they show is not known.
+        """
+        scenes = [scene for scene in self.splits[split] if isinstance(scene.frame, WorldFrame) or scene.classes]
+        told = [[(a.text, name) for a in scene.asked if (name := scene.name(a))] for scene in scenes]
+        strange = elsewhere(told, [scene.shown() for scene in scenes], nyuv2_refer.ABSENT)
+        found = [
+            (scene, Asked(text, "elsewhere", None))
+            for scene, asked in zip(scenes, strange, strict=True)
+            for text, _ in asked
+        ]
         yield from spread(found, limit)
 
 

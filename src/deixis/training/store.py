@@ -48,6 +48,7 @@ class Store:
         places: per frame what it shows as a whole: ``kitchen``, ``village street``.
         captions: per frame four levels of ``PARAPHRASES`` sentences.
         expressions: per world frame its (text, target ids); empty for photos.
+        things: per world frame the class of each id, hidden ones too; empty for photos.
     """
 
     size: tuple[int, int]
@@ -59,6 +60,7 @@ class Store:
     places: list[str]
     captions: list[list[list[str]]]
     expressions: list[list[tuple[str, tuple[int, ...]]]]
+    things: list[dict[int, str]]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -140,6 +142,7 @@ def load_store(data: Data, split: nyuv2.Split) -> Store:
         places=[place for part in parts for place in part.places],
         captions=[levels for part in parts for levels in part.captions],
         expressions=[found for part in parts for found in part.expressions],
+        things=[found for part in parts for found in part.things],
     )
 
 
@@ -165,6 +168,7 @@ def _photos(root: Path, split: nyuv2.Split, size: tuple[int, int]) -> Store:
             for frame, one, depth in zip(frames, labels, depths, strict=True)
         ],
         expressions=[[] for _ in frames],
+        things=[{} for _ in frames],
     )
 
 
@@ -180,6 +184,7 @@ def _world(folder: Path, kind: Kind, split: nyuv2.Split, size: tuple[int, int]) 
         places=arrays.places,
         captions=arrays.captions,
         expressions=arrays.expressions,
+        things=arrays.things,
     )
 
 
