@@ -2,7 +2,7 @@
 
 A source's own expressions for nothing are worded otherwise than those for something: hardly any names a material, a
 neighbour or the nearest of several. What learns from them alone learns their wording, and not to look. The same words
-asked in another frame leave nothing to tell by but the picture.
+asked in another frame tell nothing by their form; what remains to guess by is how often a frame has such a thing.
 """
 
 from __future__ import annotations

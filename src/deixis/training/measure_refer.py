@@ -135,7 +135,7 @@ def refer_sections(predictor: MaskPredictor, sources: Sequence[Scenes], depth: D
         "Not there are the world's own expressions for nothing and, on photos, classes without a labelled pixel in the"
         " frame; these are worded otherwise than those for what is there, and so words alone can tell some of them. In"
         " other frames are things that their expressions single out there, asked in a frame without anything called"
-        " so: there is nothing to tell these by but the picture.",
+        " so: their wording tells nothing, though a thing that few frames have is guessed absent more easily.",
         "",
     ]
     if kinds:
