@@ -83,14 +83,15 @@ def few_resamples(monkeypatch) -> None:
     monkeypatch.setattr(comparison, "RESAMPLES", 20)
 
 
-def trained(system: str, out: Path, root: Path | None, world: Path | None) -> Path:
+def trained(system: str, out: Path, root: Path | None, world: Path | None, init: Path | None = None) -> Path:
     """Weights after one step."""
     backbone = {"vae": VAE} if system == "autoencoder" else {"vae": VAE, "unet": UNET, "text_encoder": TEXT}
     threads = torch.get_num_threads()
     recipe = Recipe(
         system=system,
         config=CONFIG[system],
-        backbone=backbone,
+        backbone={} if init else backbone,
+        init=None if init is None else str(init),
         vocabulary=600,
         text_shares=(0.4, 0.3, 0.3),
         crop=32 if system == "autoencoder" else None,
@@ -125,6 +126,18 @@ def test_the_depth_card_says_what_a_user_would_measure(tmp_path, world, photos):
     assert f"| world rooms | 2 | {np.mean(errors):.3f} (" in text
     for other in ("empty text", "no text given (mean of captions)", "another frame's"):
         assert f"| {other} |" in text
+
+
+def test_a_card_does_not_deny_what_its_start_learned_from(tmp_path, world, photos):
+    start = trained("evp-depth", tmp_path / "start", photos, None)
+    text = (trained("evp-depth", tmp_path / "tiny", None, world, init=start) / "README.md").read_text("utf-8")
+    assert "- nyu_depth_v2\n- deixis-world\n" in text
+    assert "Not at hand, so neither learned from nor measured on: NYU Depth v2 photos, world roads; `start`" in text
+    assert "* It has seen rendered rooms and roads, beside what `start` had, and nothing else." in text
+    alone = (trained("evp-depth", tmp_path / "alone", None, world) / "README.md").read_text("utf-8")
+    assert "nyu_depth_v2" not in alone
+    assert "measured on: NYU Depth v2 photos, world roads.\n" in alone
+    assert "* It has seen rendered rooms and roads, and nothing else." in alone
 
 
 def test_photos_are_drawn_into_the_run_folder_alone(tmp_path, photos, monkeypatch):

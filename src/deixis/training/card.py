@@ -22,7 +22,7 @@ from deixis.sharing import metadata, with_metadata
 from deixis.training import gallery
 from deixis.training.checks import STAGES
 from deixis.training.comparison import RESAMPLES, table
-from deixis.training.licences import licence_of
+from deixis.training.licences import NYU_TERMS, licence_of
 from deixis.training.measure_depth import depth_sections
 from deixis.training.measure_refer import calibrate, refer_sections
 from deixis.training.measure_relative import relative_sections
@@ -74,7 +74,7 @@ def write_card(recipe: Recipe, weights: Path, seconds: float) -> None:
     lines = [*_opening(recipe, weights, seconds, sources, licence), *results, *_limits(recipe)]
     text = "\n".join([*lines, ""])
     if recipe.system not in STAGES:
-        text = with_metadata(text, metadata(recipe.system, licence, _datasets(recipe)))
+        text = with_metadata(text, metadata(recipe.system, licence, _datasets(recipe, licence)))
     write_text(weights / CARD, text)
 
 
@@ -206,17 +206,21 @@ def _stated(recipe: Recipe) -> bool:
     return recipe.data.root is not None and Path(recipe.data.root, nyuv2.SPLIT_FILE).is_file()
 
 
-def _datasets(recipe: Recipe) -> list[str]:
-    """What it learned from, as the model hub names datasets."""
-    own = recipe.data.root is None or _stated(recipe)
-    return ["nyu_depth_v2"] * (not own) + ["deixis-world"] * (recipe.data.world is not None)
+def _datasets(recipe: Recipe, licence: str) -> list[str]:
+    """What it learned from, as the model hub names datasets; photos also where only its start did, as licences tell."""
+    return ["nyu_depth_v2"] * (NYU_TERMS in licence) + ["deixis-world"] * (recipe.data.world is not None)
+
+
+def _start(recipe: Recipe) -> str:
+    """The weights it started from, empty where it began untrained."""
+    if recipe.init is None:
+        return ""
+    donor = Path(recipe.init)
+    return f"`{(donor.parent if donor.name == 'weights' else donor).name}`"
 
 
 def _what(recipe: Recipe) -> str:
-    start = "an untrained backbone"
-    if recipe.init is not None:
-        donor = Path(recipe.init)
-        start = f"`{(donor.parent if donor.name == 'weights' else donor).name}`"
+    start = _start(recipe) or "an untrained backbone"
     if recipe.system == "autoencoder":
         return "The image autoencoder of a small Stable Diffusion, trained from nothing:"
     if recipe.system == "contrast":
@@ -286,7 +290,9 @@ def _held_out(recipe: Recipe, sources: Sequence[Scenes]) -> list[str]:
     lines.append("* The held-out frames' numbers were looked at for this card and nothing else.")
     gone = [TITLES[source] for source in SOURCES if source not in there]
     if gone:
-        lines.append(f"* Not at hand, so neither learned from nor measured on: {', '.join(gone)}.")
+        start = _start(recipe)
+        aside = f"; {start}, which it started from, may have learned from them" if start else ""
+        lines.append(f"* Not at hand, so neither learned from nor measured on: {', '.join(gone)}{aside}.")
     return lines
 
 
@@ -296,7 +302,8 @@ def _limits(recipe: Recipe) -> list[str]:
     drawn = [kind for kind, share in zip(SOURCES[1:], recipe.data.shares[1:], strict=True) if share]
     rendered = [f"rendered {' and '.join(drawn)}"] * bool(world and drawn)
     seen = " and ".join(["indoor rooms as a Kinect sees them"] * photos + rendered)
-    narrow = f"* It has seen {seen}, and nothing else."
+    start = _start(recipe)
+    narrow = f"* It has seen {seen}, {f'beside what {start} had, ' if start else ''}and nothing else."
     if recipe.system == "autoencoder":
         lines = [
             narrow,
