@@ -124,6 +124,13 @@ def test_what_zoom_enlarges_comes_nearer():
     torch.testing.assert_close((seen * depth)[whole], torch.full((16,), width_px * depth_m)[whole], rtol=0.03, atol=0)
 
 
+def test_where_fields_of_view_vary_zoom_is_a_narrower_one_and_nothing_comes_nearer():
+    warp = draw_warp(Augmentation(flip=0, zoom=2, rotate_deg=0), 16, SIZE, generator())
+    one_camera = torch.arange(16) < 8
+    depth = warp.depth(torch.full((16, 1, *SIZE), 4.0), one_camera)[:, 0, 24, 32]
+    torch.testing.assert_close(depth, torch.where(one_camera, 4.0 / warp.zoom, 4.0))
+
+
 def test_outside_the_frame_the_border_repeats_and_depth_is_unknown():
     warp = draw_warp(Augmentation(flip=0, zoom=1, rotate_deg=45), 4, SIZE, generator())
     ones = torch.ones(4, 1, *SIZE)
@@ -738,6 +745,15 @@ def test_depth_batches_are_functions_of_their_generator(stores, tokenizer):
     assert a["depth"].shape == (24, 1, 32, 32)
     assert a["ids"].shape == (24, 24)
     assert task.data == stores[0].fingerprint
+
+
+@pytest.mark.parametrize(("shares", "nearer"), [((1.0, 0.0, 0.0), True), ((0.0, 0.5, 0.5), False)])
+def test_a_zoomed_photo_is_nearer_and_a_zoomed_world_frame_is_not(stores, tokenizer, shares, nearer):
+    zoomed = Augmentation(flip=0, zoom=1.5, rotate_deg=0, colour=0, grey=0)
+    task = depth_task(stores, tokenizer, shares=shares, augmentation=zoomed, max_depth=1000.0)
+    depth = task.batch(generator())["depth"]
+    known = torch.isin(depth, stores[0].depths.float())
+    assert known.all() != nearer
 
 
 def test_what_is_too_far_teaches_nothing(stores, tokenizer):

@@ -16,6 +16,7 @@ from PIL import Image
 from deixis.cli import main
 from deixis.data.world import COLUMNS, load_arrays, read_shards
 from deixis.errors import DeixisError, InputError, UsageError
+from deixis.training.store import resized
 from deixis.world.generate import Settings, make_frame, make_row, render_files, render_shards, rounded
 from deixis.world.mesh import triangles
 from deixis.world.rooms import make_room
@@ -179,10 +180,9 @@ def test_arrays_hold_every_frame(folder):
     small = load_arrays(folder, (12, 16), kind="rooms", wanted=lambda seed: seed < 6)
     assert (small.images.shape, small.images.dtype) == ((3, 3, 12, 16), torch.uint8)
     assert (small.depth.shape, small.ids.shape, small.ids.dtype) == ((3, 1, 12, 16), (3, 12, 16), torch.int16)
-    # A third of the size: the middle of three pixels, and the mean of nine.
+    # A third of the size: the middle of three pixels, and what a model would be given.
     np.testing.assert_array_equal(small.depth[0, 0].numpy(), frames[0].depth[1::3, 1::3])
-    mean = frames[0].rgb.reshape(12, 3, 16, 3, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
-    assert np.abs(small.images[0].numpy() - mean).max() < 1.01
+    np.testing.assert_array_equal(small.images[0].numpy(), resized(frames[0].rgb, (12, 16)).numpy())
 
 
 def test_a_wrong_folder_is_told(tmp_path, folder):

@@ -283,7 +283,7 @@ def load_arrays(
 ) -> WorldArrays:
     """All frames of a folder, decoded to memory.
 
-    Pictures are averaged over the area of each new pixel; depth and ids take the nearest old one.
+    Pictures are interpolated, with antialiasing; depth and ids take the nearest old one.
 
     Args:
         folder: what ``deixis world render`` wrote.
@@ -374,11 +374,11 @@ def _rows(paths: list[Path], limit: int | None, skip: tuple[str, ...]) -> Iterat
 
 
 def _picture(data: bytes, size: tuple[int, int] | None = None) -> npt.NDArray[Any]:
-    """Decoded [H, W] or [H, W, 3]; averaged to ``size`` (width, height) where given."""
+    """Decoded [H, W] or [H, W, 3]; resized to ``size`` (width, height) where given, as models resize what they get."""
     with Image.open(io.BytesIO(data)) as image:
         if size is None or size == image.size:
             return np.asarray(image)
-        return np.asarray(image.resize(size, Image.Resampling.BOX))
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
 
 
 def _nearest(values: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ class Augmentation:
 
     Attributes:
         flip: probability of a horizontal flip.
-        zoom: largest magnification; a zoomed scene is nearer by that factor.
+        zoom: largest magnification. A zoomed photo is taken as nearer by that factor, see :meth:`Warp.depth`.
         rotate_deg: largest rotation either way [deg].
         colour: strength of brightness, contrast, saturation, tint and gamma changes.
         grey: probability of a picture without colour.
@@ -54,9 +54,21 @@ class Warp:
         """Nearest [B, C, H', W'] to [B, C, H, W]; outside the frame 0."""
         return F.grid_sample(x, self.grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
-    def depth(self, x: Tensor) -> Tensor:
-        """Like :meth:`labels`, and nearer by the zoom: to the camera, magnification is approach."""
-        return self.labels(x) / self.zoom.view(-1, 1, 1, 1)
+    def depth(self, x: Tensor, one_camera: Tensor | None = None) -> Tensor:
+        """Like :meth:`labels`, and nearer by the zoom where all pictures are of one camera.
+
+        To a camera of one field of view magnification is approach. Where fields of view vary, it is a narrower one, and
+        nothing comes nearer: taken as approach it would teach depths that are too small, by the zoom's mean.
+
+        Args:
+            x: depth [B, 1, H', W'].
+            one_camera: bool [B], which are of one camera; None for all.
+
+        Returns:
+            [B, 1, H, W].
+        """
+        zoom = self.zoom if one_camera is None else torch.where(one_camera, self.zoom, 1.0)
+        return self.labels(x) / zoom.view(-1, 1, 1, 1)
 
 
 def draw_warp(

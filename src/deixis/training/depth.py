@@ -164,7 +164,8 @@ class DepthTask(DepthLearning):
         rows = self.sampler(n, generator)
         warp = draw_warp(self.augmentation, n, self.size, generator, self.train.size)
         image = warp.image(self.train.images[rows].float() / 255)
-        depth = warp.depth(self.train.depths[rows].float())
+        photos = self.train.source[rows] == SOURCES.index("nyuv2")  # of a Kinect; the world's fields of view vary
+        depth = warp.depth(self.train.depths[rows].float(), photos)
         depth = torch.where(depth <= self.max_depth, depth, 0.0)
         some = {}
         if self.pixels < 1:
