@@ -95,16 +95,13 @@ def _against_priors(scenes: Scenes, found: Sequence[_Scored], clusters: Sequence
         if of_model is not None:
             aligned.append((of_model, aligned_abs_rel(priors.mean, truth, scenes.protocol)))
 
-    def compare(metric: str, other: str, label: str) -> Comparison:
-        pair = mean([values[metric] for _, values, _ in found]), mean([values[metric] for values in others[other]])
-        smaller = metric == "abs_rel"
-        return Comparison.of(scenes.title, NAMES[metric], label, pair, clusters, smaller_is_better=smaller)
-
+    ours = [values for _, values, _ in found]
+    constants = f"best constant ({priors.constant:.2f} m)", f"best constant ({priors.constant_d1:.2f} m)"
     rows = [
-        compare("abs_rel", "constant", f"best constant ({priors.constant:.2f} m)"),
-        compare("abs_rel", "median", "median map"),
-        compare("d1", "constant_d1", f"best constant ({priors.constant_d1:.2f} m)"),
-        compare("d1", "median", "median map"),
+        _compared(scenes, "abs_rel", ours, others["constant"], constants[0], clusters),
+        _compared(scenes, "abs_rel", ours, others["median"], "median map", clusters),
+        _compared(scenes, "d1", ours, others["constant_d1"], constants[1], clusters),
+        _compared(scenes, "d1", ours, others["median"], "median map", clusters),
     ]
     if aligned:
         pair = mean([one for one, _ in aligned]), mean([other for _, other in aligned])
@@ -121,12 +118,8 @@ def _with_mirror_image(
     for scene, _, _ in found:
         prediction = predictor(scene.rgb(), tta="flip")
         both.append(depth_metrics(*scenes.protocol.select(prediction, scene.depth())))
-    rows = []
-    for metric in ("abs_rel", "d1"):
-        pair = mean([values[metric] for values in both]), mean([values[metric] for _, values, _ in found])
-        smaller = metric == "abs_rel"
-        rows.append(Comparison.of(scenes.title, NAMES[metric], "one pass", pair, clusters, smaller_is_better=smaller))
-    return rows
+    single = [values for _, values, _ in found]
+    return [_compared(scenes, metric, both, single, "one pass", clusters) for metric in ("abs_rel", "d1")]
 
 
 def _text_effect(predictor: DepthPredictor, scenes: Scenes, scored: Sequence[Scene]) -> list[Comparison]:
@@ -149,11 +142,23 @@ def _text_effect(predictor: DepthPredictor, scenes: Scenes, scored: Sequence[Sce
     rows = []
     for metric in ("abs_rel", "d1"):
         for name in list(values)[1:]:
-            pair = mean([one[metric] for one in values["right"]]), mean([one[metric] for one in values[name]])
-            smaller = metric == "abs_rel"
             label = {"no text given": "no text given (mean of captions)"}.get(name, name)
-            rows.append(Comparison.of(scenes.title, NAMES[metric], label, pair, clusters, smaller_is_better=smaller))
+            rows.append(_compared(scenes, metric, values["right"], values[name], label, clusters))
     return rows
+
+
+def _compared(
+    scenes: Scenes,
+    metric: str,
+    ours: Sequence[dict[str, float]],
+    others: Sequence[dict[str, float]],
+    label: str,
+    clusters: Sequence[int],
+) -> Comparison:
+    """AbsRel or d1 of the same scenes, one way and another."""
+    pair = mean([values[metric] for values in ours]), mean([values[metric] for values in others])
+    smaller = metric == "abs_rel"
+    return Comparison.of(scenes.title, NAMES[metric], label, pair, clusters, smaller_is_better=smaller)
 
 
 def of_others(told: Sequence[str]) -> list[str]:
