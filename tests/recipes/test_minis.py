@@ -639,6 +639,16 @@ def test_a_run_goes_on_from_the_same_init_wherever_that_lies(chain, tmp_path):
     assert (out / "recipe.yaml").read_bytes() == begun
 
 
+def test_weights_say_where_they_come_from(chain):
+    def source(name: str) -> str:
+        return read_manifest(chain.runs / name / "weights").source
+
+    assert source(CONTINUED) == "recipe for evp-depth, seed 0; went on by recipe, seeds 0, 0"
+    assert source(BORROWING) == (
+        "recipe for vpd-depth, seed 0, on parts of (recipe for evp-depth, seed 0; went on by recipe, seeds 0)"
+    )
+
+
 def test_a_run_that_has_no_checkpoint_yet_takes_another_recipe(chain, tmp_path):
     def interrupt(row: dict[str, float]) -> None:
         raise KeyboardInterrupt

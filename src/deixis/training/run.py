@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pydoc_data.topics
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -551,7 +552,7 @@ def _borrowed(recipe: Recipe, init: Path, before: Manifest) -> tuple[nn.Module, 
         preprocessing=_preprocessing(recipe),
         licence=licence_of(recipe),
         architecture=before.architecture,
-        source=f"recipe for {recipe.system}, seed {seed}, on parts of: {before.source}",
+        source=f"recipe for {recipe.system}, seed {seed}, on parts of ({before.source})",
     )
     torch.manual_seed(seed)
     fresh = split(network(manifest, StableDiffusion.from_config(before.architecture)).state_dict())
@@ -565,7 +566,8 @@ def _continued(recipe: Recipe, init: Path, before: Manifest) -> tuple[nn.Module,
         if key != "max_depth" and before.config.get(key) != value:
             raise UsageError(f"config.{key}", f"is {value}, and {before.config.get(key)} in {init}", "leave it out")
     config = {key: value for key, value in {**before.config, **recipe.config}.items() if key != "stored"}
-    source = f"{before.source}; went on by recipe, seed {recipe.optimisation.seed}"
+    went_on = re.search(r"; went on by recipe, seeds [\d, ]+$", before.source)
+    source = f"{before.source}{',' if went_on else '; went on by recipe, seeds'} {recipe.optimisation.seed}"
     manifest = replace(
         before,
         config=config,
